@@ -1,0 +1,63 @@
+// swift-tools-version: 6.1
+import PackageDescription
+
+/// What every target of ours is compiled with.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .unsafeFlags(["-warnings-as-errors"]),
+]
+
+/// The core and its values also build for bare metal (Embedded Swift); what cannot is an error already here.
+let embeddable: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .unsafeFlags(["-warnings-as-errors", "-Wwarning", "EmbeddedRestrictions"]),
+]
+
+let package = Package(
+    name: "xenstored",
+    products: [
+        .executable(name: "xenstored", targets: ["xenstored"]),
+        .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    ],
+    targets: [
+        .target(name: "XenStoreTypes", swiftSettings: embeddable),
+        .target(name: "XenStore", dependencies: ["XenStoreTypes"], swiftSettings: embeddable),
+        .target(name: "CLinux"),
+        .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
+        .target(
+            name: "XenStoreHost", dependencies: ["XenStoreTypes", "XenStore", "CLinux", "CYAML"],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "xenstored",
+            dependencies: [
+                "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "xenstore-bench",
+            dependencies: [
+                "XenStoreTypes", "CLinux",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .target(
+            name: "XenStoreTestKit", dependencies: ["XenStoreTypes", "XenStore", "XenStoreHost", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "HostTests", dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
+            exclude: ["files"], swiftSettings: strict),
+        .testTarget(
+            name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
+        .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
+    ]
+)
