@@ -94,8 +94,8 @@ func columns(_ line: String) -> Int {
     line.reduce(0) { at, character in character == "\t" ? (at / 8 + 1) * 8 : at + 1 }
 }
 
-/// The index of each function's first line, and how many lines it has. As swift format indents, a function ends
-/// at the first brace that stands in the column where it began.
+/// The index of each function's first line, and how many lines it has. As swift format indents, a function
+/// ends at the first brace that stands in the column where it began.
 func functionLengths(_ lines: [String]) -> [(index: Int, count: Int)] {
     let starts = ["func ", "init(", "init?(", "init<", "deinit", "subscript("]
     return lines.enumerated().compactMap { index, line in
