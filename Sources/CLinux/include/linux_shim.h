@@ -1,32 +1,40 @@
 /*
  * Linux calls that Swift's Glibc module hides, or whose C macros it cannot import. No logic.
+ *
+ * _GNU_SOURCE must not be defined here: it changes declarations that this header shares with Swift's Glibc module,
+ * and Swift then refuses both. Calls that need it stand in linux_shim.c.
  */
 #ifndef LINUX_SHIM_H
 #define LINUX_SHIM_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
 #include <stdint.h>
-#include <sys/socket.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
 #include <sys/types.h>
+#include <syslog.h>
 #include <unistd.h>
 
 /* fork(2): Swift marks it unavailable; we call it before any thread exists. */
 static inline pid_t linux_fork(void) { return fork(); }
 
-/* The peer of a connected Unix socket, as it was at connect time. Returns 0, or -1 with errno. */
-static inline int linux_peer(int fd, pid_t *pid, uid_t *uid, gid_t *gid)
-{
-	struct ucred cred;
-	socklen_t len = sizeof cred;
+/* One line to the system's log; `line` is text and not a format. May block. */
+static inline void linux_syslog(int priority, const char *line) { syslog(priority, "%s", line); }
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
-		return -1;
-	*pid = cred.pid;
-	*uid = cred.uid;
-	*gid = cred.gid;
-	return 0;
-}
+/* accept4(2): a connected socket, non-blocking and close-on-exec, or -1 with errno. */
+int linux_accept(int listener);
+
+/* The peer of a connected Unix socket, as it was at connect time. Returns 0, or -1 with errno. */
+int linux_peer(int fd, pid_t *pid, uid_t *uid, gid_t *gid);
+
+/* pipe2(2) with O_CLOEXEC: the reading end, the writing end. Returns 0, or -1 with errno. */
+int linux_pipe(int ends[2]);
+
+/* The calling thread's name, as ps and gdb show it: at most 15 bytes. */
+void linux_name_thread(const char *name);
+
+/* Lets one thread run on one CPU only. Returns 0, or -1 with errno: EINVAL for a CPU that is not there. */
+int linux_pin_thread(pid_t thread, int cpu);
 
 #endif
