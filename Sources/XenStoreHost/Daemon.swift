@@ -1,0 +1,158 @@
+// The daemon: everything that one process needs to serve, put together in order and taken apart in reverse.
+//
+//     start   log, server, loop; pid file, sockets, signals; then the waiting parent and the supervisor are told
+//     run     the loop, until SIGTERM, SIGINT or a posted stop
+//     stop    the supervisor is told; connections, sockets and their files, pid file, log
+
+import Glibc
+import XenStore
+
+/// A xenstored in this process. Belongs to the thread that made it.
+public final class Daemon {
+    /// Reads the configuration again. Runs on a thread of its own, since it reads files.
+    public typealias Reload = @Sendable () throws(StartFailure) -> HostOptions
+
+    /// What other threads tell it.
+    enum Message: Sendable {
+        case stop
+        case reloaded(Result<HostOptions, StartFailure>)
+    }
+
+    public let server: Server
+    public let log: Log
+    let mailbox: Mailbox<Message>
+    private let loop: EventLoop
+    private let reload: Reload
+    /// What is in force now.
+    private var options: HostOptions
+    private var pidFile: PidFile?
+    private var listeners: [SocketListener] = []
+    private var reloading = false
+    private var reloadAgain = false
+
+    /// Takes what `options` name, so that clients can connect; they are served by `run`. With `signals`, SIGTERM, SIGINT and
+    /// SIGHUP are this daemon's, and no other thread may exist yet.
+    ///
+    /// Fails with nothing left behind: no thread, no pid file, no socket.
+    public init(_ options: HostOptions, signals: Bool, reload: @escaping Reload) throws(StartFailure) {
+        raiseDescriptorLimit()
+        Signals.ignoreBrokenPipes()
+        self.options = options
+        self.reload = reload
+        mailbox = try Mailbox()
+        let poll = try Poll()
+        var configuration = options.server
+        configuration.hashSeed = try randomSeed()
+        log = try Log(Daemon.destination(options), level: options.logLevel, traceFile: options.traceFile)
+        server = Server(configuration, world: HostWorld(log: log))
+        loop = EventLoop(server: server, poll: poll)
+        do throws(StartFailure) {
+            try open(signals: signals)
+        } catch {
+            shutDown()
+            throw error
+        }
+    }
+
+    private func open(signals: Bool) throws(StartFailure) {
+        if let path = options.pidFile { pidFile = try PidFile(path) }
+        for socket in options.sockets {
+            let listener = try SocketListener(socket, log: log)
+            listeners.append(listener)
+            try loop.add(listener)
+        }
+        mailbox.deliver = { [unowned self] message in
+            switch message {
+            case .stop: loop.stop()
+            case .reloaded(let outcome): apply(outcome)
+            }
+        }
+        try loop.add(mailbox)
+        if signals { try loop.add(Signals { [unowned self] in hangUp() }) }
+    }
+
+    /// Serves until it is told to stop, then takes everything apart. To be called once.
+    public func run() {
+        let paths = options.sockets.map(\.path).joined(separator: ", ")
+        log.write(.notice, "process \(getpid()) serves \(paths)")
+        Readiness.ready()
+        loop.run()
+        Readiness.stopping()
+        log.write(.notice, "stopping with \(loop.sockets.count) connections")
+        shutDown()
+    }
+
+    private func shutDown() {
+        loop.sockets.closeAll()
+        for listener in listeners { listener.close() }
+        listeners = []
+        pidFile?.remove()
+        pidFile = nil
+        log.close()
+    }
+
+    /// A daemon in the background has no stderr.
+    private static func destination(_ options: HostOptions) -> LogDestination {
+        options.background && options.logDestination == .standardError ? .syslog : options.logDestination
+    }
+}
+
+/// SIGHUP.
+extension Daemon {
+    /// Opens the log files anew, and has the configuration read.
+    private func hangUp() {
+        log.reopen()
+        if reloading {
+            reloadAgain = true
+            return
+        }
+        let (reload, mailbox) = (reload, mailbox)
+        do throws(StartFailure) {
+            try startThread("reload") {
+                mailbox.post(.reloaded(Result { () throws(StartFailure) in try reload() }))
+            }
+            reloading = true
+        } catch {
+            apply(.failure(error))
+        }
+    }
+
+    /// Puts in force what can be changed while clients are connected. A configuration with mistakes changes nothing.
+    private func apply(_ outcome: Result<HostOptions, StartFailure>) {
+        reloading = false
+        switch outcome {
+        case .failure(let failure):
+            log.write(.error, "the configuration stays as it was:")
+            for line in failure.description.split(separator: "\n") { log.write(.error, String(line)) }
+        case .success(let fresh):
+            log.level = fresh.logLevel
+            if Daemon.destination(fresh) != Daemon.destination(options) {
+                log.setDestination(Daemon.destination(fresh))
+            }
+            if let path = fresh.traceFile, path != options.traceFile { _ = log.setTraceFile(path) }
+            server.setQuotas(fresh.server.quotas)
+            if fresh.server.tracing != options.server.tracing { server.setTracing(fresh.server.tracing) }
+            warnOfRestart(fresh)
+            options = fresh
+            log.write(.notice, "the configuration was read again")
+        }
+        if reloadAgain {
+            reloadAgain = false
+            hangUp()
+        }
+    }
+
+    private func warnOfRestart(_ fresh: HostOptions) {
+        let changes = [
+            ("sockets", fresh.sockets != options.sockets),
+            ("pid file", fresh.pidFile != options.pidFile),
+            ("domain", fresh.server.domain != options.server.domain),
+            ("privileged domain", fresh.server.privilegedDomain != options.server.privilegedDomain),
+            ("snapshot memory", fresh.server.snapshotMemory != options.server.snapshotMemory),
+            ("socket output limit", fresh.server.socketOutputMax != options.server.socketOutputMax),
+        ]
+        for (name, changed) in changes where changed {
+            log.write(.warning, "the new \(name) will be in force after a restart of the daemon")
+        }
+    }
+}

@@ -1,0 +1,41 @@
+// The core's door to this host.
+
+import Glibc
+import XenStore
+import XenStoreTypes
+
+/// The world of a host without a hypervisor: every domain id exists, and none can be introduced.
+///
+/// Whatever the core wants written is handed to the log's thread, so that no disk delays a reply.
+class HostWorld: World {
+    private let hostLog: Log
+
+    init(log: Log) {
+        hostLog = log
+        super.init()
+    }
+
+    override func log(_ level: LogLevel, _ line: Span<UInt8>) { hostLog.write(level, line) }
+
+    override func trace(_ line: Span<UInt8>) { hostLog.trace(line) }
+
+    /// Throws `.inval` unless `path` is absolute. That the file cannot be opened is seen later, and logged; the trace then stays
+    /// where it was.
+    override func setTraceFile(_ path: Span<UInt8>) throws(ErrorName) {
+        guard hostLog.setTraceFile(try absolutePath(path)) else { throw .busy }
+    }
+
+    /// Throws `.inval` unless `path` is absolute. The file is there soon after; that it cannot be written is logged.
+    override func writeReport(_ path: Span<UInt8>, _ text: Span<UInt8>) throws(ErrorName) {
+        guard hostLog.report(try absolutePath(path), text) else { throw .busy }
+    }
+
+    private func absolutePath(_ bytes: Span<UInt8>) throws(ErrorName) -> String {
+        guard !bytes.isEmpty, bytes[0] == UInt8(ascii: "/"), bytes.count < Int(PATH_MAX) else { throw .inval }
+        for index in bytes.indices where bytes[index] == 0 { throw .inval }
+        let path = bytes.withUnsafeBufferPointer { String(decoding: $0, as: UTF8.self) }
+        // What is no UTF-8 would name another file.
+        guard path.utf8.count == bytes.count else { throw .inval }
+        return path
+    }
+}
