@@ -1,3 +1,4 @@
+/* What of linux_shim.h cannot be inline. */
 #define _GNU_SOURCE 1
 #include "linux_shim.h"
 
