@@ -1,58 +1,259 @@
+// The server: bytes of connections in, bytes for connections out (specification, sections A, C, D, E, F).
+//
+// It does no I/O, knows no clock and no randomness: bytes, the time and the seed are handed to it, and what it must know
+// of the world at once it asks its `World`. Equal inputs in equal order give equal outputs.
+//
+// Invariants (`checkInvariants` checks them all, with those of the parts):
+// - Accounts count exactly the nodes, watches, transactions and bytes that there are.
+// - Every transaction and watch belongs to a connection that lists it.
+// - A connection that waits for a reservation is in `held`; there are none when nobody has a reservation.
+// - A request is carried out as a whole or not at all, and every request gets one reply, in the order of requests.
+
 import XenStoreTypes
 
-public enum Subject: Hashable, Sendable {
-    case domain(DomainID)
-    case user(UInt32)
-}
-public struct ConnectionID: RawRepresentable, Hashable, Sendable {
-    public var rawValue: UInt32
-    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
-}
-public struct TraceSwitches: OptionSet, Sendable {
-    public var rawValue: UInt8
-    public init(rawValue: UInt8) { self.rawValue = rawValue }
-    public static let io = TraceSwitches(rawValue: 1)
-    public static let obj = TraceSwitches(rawValue: 2)
-    public static let wrl = TraceSwitches(rawValue: 4)
-    public static let acc = TraceSwitches(rawValue: 8)
-    public static let all: TraceSwitches = [.io, .obj, .wrl, .acc]
-}
-public enum QuotaName: UInt8, CaseIterable, Sendable {
-    case nodes, watches, transactions, outstanding, transactionNodes, memory, nodeSize, pathMax, nodePermissions
-    public var name: StaticString { "" }
-    public init?(name: Span<UInt8>) { return nil }
-}
-public struct QuotaLimits: Equatable, Sendable {
-    public init() {}
-    public subscript(_ q: QuotaName) -> UInt32 { get { 0 } set {} }
-    public var softMemory: UInt32 = 2_097_152
-}
 public struct ServerConfiguration: Sendable {
-    public init() {}
+    /// Limits for unprivileged domains.
     public var quotas = QuotaLimits()
+    /// The daemon's own domain, for which its sockets speak.
     public var domain = DomainID.zero
+    /// The control domain.
     public var privilegedDomain = DomainID.zero
+    /// Key of the hash of paths. Must be random and unknown to guests.
     public var hashSeed: (UInt64, UInt64) = (0, 0)
+    /// Bytes of older versions that open transactions may keep; past it the oldest transactions are doomed.
     public var snapshotMemory = 64 << 20
+    /// Unsent bytes past which a socket is closed.
     public var socketOutputMax = 16 << 20
     public var tracing: TraceSwitches = []
+
+    public init() {}
 }
+
+/// One request, as it stands in a connection's input.
+struct Request {
+    let connection: Connection
+    let header: MessageHeader
+    let payload: Bytes
+    /// The transaction that the request belongs to; 0: none.
+    var transaction: TransactionID
+    /// The view in which it looks: the transaction, or 0, the live tree, if there is none or it is doomed.
+    var view: TransactionID
+    /// What it changes is thrown away, for its transaction is doomed.
+    var isDiscarded: Bool
+}
+
 public final class Server {
-    public private(set) var configuration: ServerConfiguration
-    public init(_ configuration: ServerConfiguration, world: World) { self.configuration = configuration }
-    public func connect(_ subject: Subject, readOnly: Bool = false, isSocket: Bool = true) -> ConnectionID { .init(rawValue: 0) }
-    public func disconnect(_ c: ConnectionID) {}
-    public func receive(_ c: ConnectionID, _ bytes: Span<UInt8>) {}
-    public func wantsInput(_ c: ConnectionID) -> Bool { true }
-    public func mustClose(_ c: ConnectionID) -> Bool { false }
-    public func nextChanged() -> ConnectionID? { nil }
-    public func outputCount(_ c: ConnectionID) -> Int { 0 }
-    public func withOutput<R>(_ c: ConnectionID, _ body: (Span<UInt8>) -> R) -> R { body([UInt8]().span) }
-    public func sent(_ c: ConnectionID, _ count: Int) {}
-    public func advance(to now: UInt64) {}
-    public var nextDeadline: UInt64? { nil }
-    public func checkInvariants() -> Int { 0 }
-    public func setQuotas(_ limits: QuotaLimits) {}
-    public func setTracing(_ switches: TraceSwitches) {}
-    public var nodeCount: Int { 0 }
+    public internal(set) var configuration: ServerConfiguration
+    let world: World
+    let hash: KeyedHash
+    let bytes: ByteStore
+    let permissions: PermissionLists
+    let tree: Tree
+    let transactions: Transactions
+    let watches: Watches
+    let accounts: Accounts
+    var connections: [Connection?] = []
+    private var freeConnections: [UInt32] = []
+    private var changed: [UInt32] = []
+    private var changedNext = 0
+    var now: UInt64 = 0
+    /// The path of the request at hand, and that of a change that is not the request's own path.
+    let path: ParsedPath
+    let eventPath: ParsedPath
+    var reservation = Reservation()
+    /// Scratch for what a request collects.
+    var scratch: [UInt8] = []
+    /// Events that unprivileged connections lost, since the start.
+    var lostEvents = 0
+
+    /// Unsent bytes past which a connection's requests wait.
+    static let outputMark = 65536
+    /// How long an unprivileged ring may leave its events unread before it loses new ones, in nanoseconds.
+    static let unreadMax: UInt64 = 20_000_000_000
+
+    public init(_ configuration: ServerConfiguration, world: World) {
+        self.configuration = configuration
+        self.world = world
+        hash = KeyedHash(seed: configuration.hashSeed)
+        bytes = ByteStore()
+        permissions = PermissionLists(bytes, hash)
+        path = ParsedPath(hash)
+        eventPath = ParsedPath(hash)
+        let control = [Permission(.none, configuration.privilegedDomain)]
+        tree = Tree(bytes, permissions, rootHash: path.rootHash, rootPermissions: control)
+        transactions = Transactions(tree, hash)
+        watches = Watches(bytes, hash)
+        accounts = Accounts(configuration.quotas)
+        let owner = accounts.account(of: configuration.privilegedDomain)
+        accounts.count(owner, .nodes, 1)
+        accounts.count(owner, .memory, Self.nodeCost(name: 0, value: 0))
+        createFirstNodes(control)
+    }
+
+    deinit {
+        permissions.destroy()
+        bytes.destroy()
+    }
+
+    /// `/tool/xenstored` and the special nodes (specification, section A, "Nodes at start").
+    private func createFirstNodes(_ control: [Permission]) {
+        path.load(canonical: Bytes("/tool/xenstored"))
+        let list = permissions.intern(control)
+        let tool = path.withName(1) { create(parent: tree.root, $0, path.hash(at: 1), .empty, list) }
+        permissions.retain(list)
+        _ = path.withName(2) { create(parent: tool, $0, path.hash(at: 2), .empty, list) }
+        permissions.retain(list)
+        createSpecial(Bytes("@introduceDomain"), list)
+        createSpecial(Bytes("@releaseDomain"), permissions.intern(control + [Permission(.read, .any)]))
+    }
+
+    private func createSpecial(_ name: Bytes, _ list: PermissionsID) {
+        path.load(canonical: name)
+        _ = tree.create(parent: 0, name: name, hash: path.hash(at: 1), value: .empty, permissions: list)
+    }
+
+    public var nodeCount: Int { tree.liveCount }
+
+    // MARK: Connections
+
+    /// A peer has connected. `isSocket`: too much unsent closes it, rather than making it lose events.
+    public func connect(_ subject: Subject, readOnly: Bool = false, isSocket: Bool = true) -> ConnectionID {
+        let id = freeConnections.popLast() ?? UInt32(connections.count)
+        if Int(id) == connections.count { connections.append(nil) }
+        var home = configuration.domain
+        var isPrivileged = false
+        if case .domain(let domain) = subject {
+            isPrivileged = domain == configuration.privilegedDomain || (isSocket && domain == configuration.domain)
+            home = domain
+        }
+        let connection = Connection(
+            id: id, account: accounts.account(of: subject), subject: subject, isPrivileged: isPrivileged,
+            isReadOnly: readOnly, isSocket: isSocket, home: home)
+        connection.unreadSince = now
+        connections[Int(id)] = connection
+        traceLife("CREATE", "connection", connection.id)
+        return ConnectionID(rawValue: id)
+    }
+
+    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now on.
+    public func disconnect(_ id: ConnectionID) {
+        let connection = self[id]
+        dropWatches(of: connection)
+        dropTransactions(of: connection)
+        accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
+        accounts.count(connection.account, .memory, -connection.charged)
+        reservation.held.removeAll { $0 == connection.id }
+        traceLife("DESTROY", "connection", connection.id)
+        connections[Int(id.rawValue)] = nil
+        freeConnections.append(id.rawValue)
+        finish()
+    }
+
+    subscript(_ id: ConnectionID) -> Connection {
+        guard let connection = connections[Int(id.rawValue)] else {
+            preconditionFailure("a connection that is not connected")
+        }
+        return connection
+    }
+
+    /// Bytes that the peer has sent, cut anywhere. Complete requests are carried out, unless the connection must wait.
+    public func receive(_ id: ConnectionID, _ bytes: Span<UInt8>) {
+        let connection = self[id]
+        if connection.isBroken { return }
+        let wanted = wantsInput(connection)
+        bytes.withBytes { bytes in
+            if connection.input.isEmpty {
+                let used = carryOut(connection, bytes)
+                if used < bytes.count { connection.input.append(bytes.dropFirst(used)) }
+            } else {
+                connection.input.append(bytes)
+                carryOutWaiting(connection)
+            }
+        }
+        settle(connection, wanted)
+        finish()
+    }
+
+    public func wantsInput(_ id: ConnectionID) -> Bool { wantsInput(self[id]) }
+
+    @inline(__always) private func wantsInput(_ connection: Connection) -> Bool { mayProceed(connection) }
+
+    public func mustClose(_ id: ConnectionID) -> Bool { self[id].isBroken }
+
+    public func outputCount(_ id: ConnectionID) -> Int { self[id].unsentCount }
+
+    /// Calls `body` with the bytes to send, in their order.
+    public func withOutput<Result>(_ id: ConnectionID, _ body: (Span<UInt8>) -> Result) -> Result {
+        self[id].withUnsent(body)
+    }
+
+    /// The first `count` of the bytes to send have been sent.
+    public func sent(_ id: ConnectionID, _ count: Int) {
+        let connection = self[id]
+        let wanted = wantsInput(connection)
+        let replies = connection.sent(count)
+        if replies > 0 { accounts.count(connection.account, .outstanding, -replies) }
+        if count > 0 || connection.unsentCount == 0 { connection.unreadSince = now }
+        recharge(connection)
+        if !connection.input.isEmpty { carryOutWaiting(connection) }
+        settle(connection, wanted)
+        finish()
+    }
+
+    /// The next connection of which what is to send, `wantsInput` or `mustClose` has changed; nil: no more.
+    public func nextChanged() -> ConnectionID? {
+        while changedNext < changed.count {
+            let id = changed[changedNext]
+            changedNext += 1
+            // Its number may be another's by now, which is then listed for nothing.
+            if let connection = connections[Int(id)], connection.isListed {
+                connection.isListed = false
+                return ConnectionID(rawValue: id)
+            }
+        }
+        changed.removeAll(keepingCapacity: changed.capacity <= 4096)
+        changedNext = 0
+        return nil
+    }
+
+    @inline(__always) func list(_ connection: Connection) {
+        if connection.isListed { return }
+        connection.isListed = true
+        changed.append(connection.id)
+    }
+
+    private func settle(_ connection: Connection, _ wanted: Bool) {
+        recharge(connection)
+        if wantsInput(connection) != wanted || connection.isBroken { list(connection) }
+    }
+
+    /// Keeps the domain's account up with the bytes in the connection's buffers.
+    @inline(__always) func recharge(_ connection: Connection) {
+        let held = connection.unsentCount + connection.input.count
+        if held == connection.charged { return }
+        accounts.count(connection.account, .memory, held - connection.charged)
+        connection.charged = held
+    }
+
+    // MARK: Time
+
+    /// The time, in nanoseconds of a clock that never goes back.
+    public func advance(to now: UInt64) {
+        self.now = max(self.now, now)
+        if reservation.transaction != 0 && self.now >= reservation.deadline { endReservation() }
+        finish()
+    }
+
+    /// When `advance` must be called next, if nothing else happens before.
+    public var nextDeadline: UInt64? { reservation.transaction != 0 ? reservation.deadline : nil }
+
+    // MARK: Settings
+
+    /// Other limits for all, from now on. Limits that a domain was given for itself stay.
+    public func setQuotas(_ limits: QuotaLimits) {
+        configuration.quotas = limits
+        accounts.limits = limits
+    }
+
+    public func setTracing(_ switches: TraceSwitches) { configuration.tracing = switches }
 }

@@ -1,0 +1,118 @@
+# xenstored: the front door. What can be asked of it:
+#
+#   make help           this list
+#   make run            build, start the daemon on config/demo.yaml and show it at work with Debian's xenstore
+#                       tools; STAY=1 keeps it running until Ctrl-C. Nothing is left behind
+#   make test           everything below marked *, in this order, ending at the first failure
+#   make build          .build/release/xenstored and .build/release/xenstore-bench
+#   make lint           * swift format, as .swift-format has it; nothing is changed
+#   make embedded       * the core as bare-metal code: compiles, and wants no more of a C library than memory
+#   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
+#                       transcripts against other daemons
+#   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, or with
+#                       XENSTORED_PATH=SOCKET against the one that listens there
+#   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)
+#   make fuzz           each fuzz target for FUZZ_SECONDS (600); findings and corpus under .build-fuzz
+#   make bench          xenstore-bench on our daemon; BENCH="ARG..." are its arguments
+#   make format         let swift format rewrite the sources
+#   make install        into DESTDIR and PREFIX (/usr/local): daemon, configuration where none is yet, systemd unit
+#   make deps           install Debian's packages that a build needs; every target asks for what it needs
+#   make clean          remove everything that these targets made
+#
+# SWIFTFLAGS goes to every swift build and swift test (SWIFTFLAGS="-j 1" on a small machine).
+
+SHELL := /bin/bash
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SWIFTFLAGS ?=
+BENCH ?=
+
+swift_version := 6.3
+packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
+client_packages := xenstore-utils python3 python3-venv
+sources := Sources Tests Package.swift
+
+.PHONY: help run test build lint embedded unit test-clients fuzz-smoke fuzz bench format install deps clean
+.PHONY: toolchain client-deps
+
+help:
+	@sed -n '/^#   make/,/^$$/s/^# \{0,1\}//p' Makefile
+
+run: build client-deps
+	@Tests/Clients/demo .build/release/xenstored config/demo.yaml
+
+# One after another, each in a make of its own, so that `make -j` cannot mix them.
+test:
+	@for step in lint embedded unit test-clients fuzz-smoke; do \
+		echo "== make $$step"; $(MAKE) --no-print-directory $$step || exit; \
+	done
+
+build: toolchain deps
+	swift build -c release $(SWIFTFLAGS)
+
+lint: toolchain
+	swift format lint --strict --recursive --parallel $(sources)
+
+format: toolchain
+	swift format --in-place --recursive --parallel $(sources)
+
+embedded: toolchain deps
+	Tests/Embedded/build
+
+unit: toolchain deps
+	swift test $(SWIFTFLAGS)
+
+test-clients: client-deps $(if $(XENSTORED_PATH),,build)
+	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
+
+fuzz-smoke: toolchain deps
+	Tests/Fuzz/run $(or $(FUZZ_SECONDS),5)
+
+fuzz: toolchain deps
+	Tests/Fuzz/run $(or $(FUZZ_SECONDS),600)
+
+bench: build
+	.build/release/xenstore-bench $(BENCH)
+
+# Building is left to `make build`, so that `sudo make install` compiles nothing as root.
+install:
+	@test -x .build/release/xenstored || { echo "make install: run 'make build' first" >&2; exit 1; }
+	install -D -m 755 .build/release/xenstored $(DESTDIR)$(PREFIX)/sbin/xenstored
+	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/xenstored $(DESTDIR)$(SYSCONFDIR)/xen
+	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
+		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
+	install -d -m 755 $(DESTDIR)$(UNITDIR)
+	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' config/xenstored.service \
+		> $(DESTDIR)$(UNITDIR)/xenstored.service
+
+clean:
+	rm -rf .build .build-*
+
+# The Swift toolchain is the one thing that Debian 12 has no package of.
+toolchain:
+	@have=$$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9.]*\).*/\1/p'); \
+	if [ -z "$$have" ]; then \
+		echo "make: no Swift toolchain in PATH; version $(swift_version) is needed (swift.org/install)" >&2; exit 1; \
+	elif [ "$$(printf '%s\n' $(swift_version) $$have | sort -V | head -n 1)" != $(swift_version) ]; then \
+		echo "make: Swift $$have found, $(swift_version) or newer is needed (swift.org/install)" >&2; exit 1; \
+	fi
+
+# $(call need,PACKAGES): installs those of Debian's packages that are missing.
+define need
+@missing=$$(comm -23 <(printf '%s\n' $(1) | sort) \
+	<(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(1) 2>/dev/null | sed -n 's/^installed //p' | sort)); \
+[ -z "$$missing" ] && exit 0; \
+set -- $$missing; \
+run=; [ "$$(id -u)" = 0 ] || run="$$(command -v sudo)" && command -v apt-get >/dev/null || \
+	{ echo "make: Debian's packages $$* are missing, and this user cannot install them" >&2; exit 1; }; \
+echo "make: installing $$*"; \
+$$run apt-get -q update && $$run env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install $$*
+endef
+
+deps:
+	$(call need,$(packages))
+
+client-deps:
+	$(call need,$(packages) $(client_packages))
+	@Tests/Clients/fetch .build-clients

@@ -1,0 +1,159 @@
+// Who uses how much, for quotas and reports (specification, section E).
+//
+// Invariants: a domain's account counts the live nodes that name it as owner (special nodes excepted), its
+// connections' watches and transactions, and the bytes of all these. What is refused is never counted.
+
+import XenStoreTypes
+
+/// Who speaks on a connection.
+public enum Subject: Hashable, Sendable {
+    /// A domain, over its ring or, for the daemon's own domain, over a socket.
+    case domain(DomainID)
+    /// A socket peer that is neither root nor the daemon's user: nothing is granted to it by node permissions.
+    case user(UInt32)
+}
+
+/// The number of an account. 0: none.
+typealias AccountID = UInt32
+
+/// What one domain (or one user) has in use.
+struct Account: BitwiseCopyable {
+    /// Something counted: how many now, and the most there ever were.
+    struct Count: BitwiseCopyable {
+        var now = 0
+        var most = 0
+    }
+
+    /// The domain id; a user's id.
+    var number: UInt32
+    var isUser: Bool
+    var nodes = Count()
+    var watches = Count()
+    var transactions = Count()
+    var outstanding = Count()
+    var memory = Count()
+    /// Limits of its own, by `QuotaName`'s raw value: the bit says that one is set.
+    var ownLimits: UInt16 = 0
+    var limits: (UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32) =
+        (0, 0, 0, 0, 0, 0, 0, 0, 0)
+    /// The protocol features that the domain has, as the bits of specification section B.
+    var features: UInt32 = 15
+    /// Refusals by quota since the last line in the log, and when that was.
+    var refusals: UInt32 = 0
+    var refusalLogged: UInt64 = 0
+    /// Quotas of which 80 % have been reported, by `QuotaName`'s raw value.
+    var warned: UInt16 = 0
+    /// The domain may take the next reservation from this time on (specification, section C).
+    var mayReserveAt: UInt64 = 0
+}
+
+final class Accounts {
+    let table = Arena<Account>()
+    /// Account by domain id.
+    private var domains: [AccountID] = []
+    private var users: [AccountID] = []
+    /// Each account that there is, in the order in which they came.
+    private(set) var all: [AccountID] = []
+    var limits: QuotaLimits
+    /// The most ever seen of each quota's subject, by `QuotaName`'s raw value.
+    var most = [UInt32](repeating: 0, count: QuotaName.allCases.count)
+
+    init(_ limits: QuotaLimits) { self.limits = limits }
+
+    deinit { table.destroy() }
+
+    /// The account of a subject, opened if there is none.
+    func account(of subject: Subject) -> AccountID {
+        switch subject {
+        case .domain(let domain): return account(of: domain)
+        case .user(let user):
+            for id in users where table[id].number == user { return id }
+            let id = open(Account(number: user, isUser: true))
+            users.append(id)
+            return id
+        }
+    }
+
+    @inline(__always) func account(of domain: DomainID) -> AccountID {
+        let number = Int(domain.rawValue)
+        if number < domains.count && domains[number] != 0 { return domains[number] }
+        return openDomain(number)
+    }
+
+    private func openDomain(_ number: Int) -> AccountID {
+        if number >= domains.count {
+            domains.append(contentsOf: repeatElement(0, count: number + 1 - domains.count))
+        }
+        domains[number] = open(Account(number: UInt32(number), isUser: false))
+        return domains[number]
+    }
+
+    /// The account of a domain, if there is one.
+    func known(_ domain: DomainID) -> AccountID? {
+        let number = Int(domain.rawValue)
+        return number < domains.count && domains[number] != 0 ? domains[number] : nil
+    }
+
+    private func open(_ account: Account) -> AccountID {
+        let id = table.insert(account)
+        all.append(id)
+        return id
+    }
+
+    /// The limit that holds for an account; 0: none.
+    @inline(__always) func limit(_ id: AccountID, _ quota: QuotaName) -> UInt32 {
+        if table[id].ownLimits >> UInt16(quota.rawValue) & 1 == 0 { return limits[quota] }
+        return withUnsafeBytes(of: table[id].limits) {
+            $0.load(fromByteOffset: Int(quota.rawValue) * 4, as: UInt32.self)
+        }
+    }
+
+    /// Sets a limit for one account alone.
+    func setLimit(_ id: AccountID, _ quota: QuotaName, _ value: UInt32) {
+        table[id].ownLimits |= 1 << UInt16(quota.rawValue)
+        withUnsafeMutableBytes(of: &table[id].limits) {
+            $0.storeBytes(of: value, toByteOffset: Int(quota.rawValue) * 4, as: UInt32.self)
+        }
+    }
+
+    /// Adds to (or takes from) one of an account's counts.
+    @inline(__always) func count(
+        _ id: AccountID, _ counted: Counted, _ change: Int
+    ) {
+        switch counted {
+        case .nodes: bump(&table[id].nodes, change, .nodes)
+        case .watches: bump(&table[id].watches, change, .watches)
+        case .transactions: bump(&table[id].transactions, change, .transactions)
+        case .outstanding: bump(&table[id].outstanding, change, .outstanding)
+        case .memory: bump(&table[id].memory, change, .memory)
+        }
+    }
+
+    enum Counted { case nodes, watches, transactions, outstanding, memory }
+
+    @inline(__always) private func bump(_ count: inout Account.Count, _ change: Int, _ quota: QuotaName) {
+        count.now += change
+        if count.now > count.most {
+            count.most = count.now
+            note(quota, count.now)
+        }
+    }
+
+    /// Remembers the most ever seen of a quota's subject.
+    @inline(__always) func note(_ quota: QuotaName, _ value: Int) {
+        let seen = UInt32(clamping: value)
+        if seen > most[Int(quota.rawValue)] { most[Int(quota.rawValue)] = seen }
+    }
+
+    /// Forgets the most ever seen, of all accounts and in all.
+    func forgetMost() {
+        for quota in QuotaName.allCases { most[Int(quota.rawValue)] = 0 }
+        for id in all {
+            table[id].nodes.most = table[id].nodes.now
+            table[id].watches.most = table[id].watches.now
+            table[id].transactions.most = table[id].transactions.now
+            table[id].outstanding.most = table[id].outstanding.now
+            table[id].memory.most = table[id].memory.now
+        }
+    }
+}

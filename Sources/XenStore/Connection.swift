@@ -1,0 +1,201 @@
+// A connection: what has come in and is not carried out yet, and what is to go out.
+//
+// Invariants:
+// - `output[sentCount...]` are the unsent bytes, whole messages but for a first one that is partly sent.
+// - `input` is empty, or begins with a message that is incomplete or has to wait.
+// - `stream` positions count every byte ever queued: `sentTotal` is the position of the first unsent byte.
+
+import XenStoreTypes
+
+/// The number of a connection, used again after `disconnect`.
+public struct ConnectionID: RawRepresentable, Hashable, Sendable {
+    public var rawValue: UInt32
+    @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
+}
+
+final class Connection {
+    let id: UInt32
+    let account: AccountID
+    let subject: Subject
+    /// The control domain, or a socket that speaks for it: no permission and no quota holds it up.
+    let isPrivileged: Bool
+    let isReadOnly: Bool
+    let isSocket: Bool
+    /// Whose `/local/domain/N/` relative paths begin with.
+    let home: DomainID
+
+    var input: [UInt8] = []
+    private(set) var output: [UInt8] = []
+    private(set) var sentCount = 0
+    private(set) var sentTotal: UInt64 = 0
+    private var events = EventIndex()
+    /// Events before this position come before a reply that is already queued: a new event is not equal to one of them.
+    private var runStart: UInt64 = 0
+    /// Stream positions at which queued replies end; only kept where `outstanding` is limited.
+    private(set) var replyEnds: [UInt64] = []
+    /// When the peer last took something, or found nothing to take.
+    var unreadSince: UInt64 = 0
+    var lostEvents = 0
+
+    /// The peer broke the protocol, or does not read: nothing is carried out or sent any more.
+    var isBroken = false
+    /// The first waiting request must wait for a reservation's end.
+    var isHeld = false
+    /// It stands in the server's list of changed connections.
+    var isListed = false
+    /// Bytes of input and output that its domain is charged for.
+    var charged = 0
+
+    var firstWatch: WatchID = 0
+    var watchCount = 0
+    var firstTransaction: TransactionID = 0
+    var nextTransactionNumber: UInt32 = 1
+    /// EAGAINs in a row that its transactions have ended with.
+    var conflicts = 0
+
+    init(
+        id: UInt32, account: AccountID, subject: Subject, isPrivileged: Bool, isReadOnly: Bool, isSocket: Bool,
+        home: DomainID
+    ) {
+        self.id = id
+        self.account = account
+        self.subject = subject
+        self.isPrivileged = isPrivileged
+        self.isReadOnly = isReadOnly
+        self.isSocket = isSocket
+        self.home = home
+    }
+
+    var unsentCount: Int { output.count - sentCount }
+    private var endPosition: UInt64 { sentTotal + UInt64(unsentCount) }
+
+    // MARK: Replies
+
+    /// Begins a reply; what is appended to `output` until `endReply` is its payload. Answers where the message begins.
+    @inline(__always) func beginReply(_ header: MessageHeader) -> Int {
+        let start = output.count
+        appendHeader(header.type, header.requestID, header.transactionID)
+        return start
+    }
+
+    @inline(__always) func append(_ bytes: Bytes) { output.append(bytes) }
+    @inline(__always) func append(byte: UInt8) { output.append(byte) }
+    @inline(__always) func append(decimal: UInt64) { output.append(decimal: decimal) }
+
+    /// Bytes of payload so far in the message that begins at `start`.
+    @inline(__always) func payloadCount(_ start: Int) -> Int { output.count - start - MessageHeader.size }
+
+    /// Ends the reply that begins at `start`, writing its length. `isCounted`: it is remembered until it is sent.
+    @inline(__always) func endReply(_ start: Int, isCounted: Bool) {
+        output.set(word: UInt32(payloadCount(start)), at: start + 12)
+        runStart = endPosition
+        if isCounted { replyEnds.append(runStart) }
+    }
+
+    /// Takes back what was begun at `start`.
+    @inline(__always) func cancelReply(_ start: Int) { output.removeLast(output.count - start) }
+
+    private func appendHeader(_ type: UInt32, _ request: UInt32, _ transaction: UInt32) {
+        output.append(word: type)
+        output.append(word: request)
+        output.append(word: transaction)
+        output.append(word: 0)
+    }
+
+    // MARK: Events
+
+    /// Queues an event, unless it is too long for a message, or `key` is not nil and an equal one is queued and wholly
+    /// unsent with no reply behind it: then whoever reads that one will see this change too.
+    func queueEvent(path: Bytes, token: Bytes, key: UInt64?) {
+        let length = path.count + token.count + 2
+        if length > MessageHeader.payloadMax { return }
+        let start = output.count
+        let position = endPosition
+        appendHeader(MessageType.watchEvent.rawValue, 0, 0)
+        output.append(path)
+        output.append(0)
+        output.append(token)
+        output.append(0)
+        output.set(word: UInt32(length), at: start + 12)
+        guard let key else { return }
+        let valid = max(sentTotal, runStart)
+        guard let earlier = events.insert(key, position, valid: valid) else { return }
+        let first = sentCount + Int(earlier - sentTotal)
+        let isEqual = output.withBytes { all in
+            all.slice(first, first + MessageHeader.size + length) == all.slice(start, all.count)
+        }
+        if isEqual { output.removeLast(output.count - start) }
+    }
+
+    // MARK: Sending
+
+    @inline(__always) func withUnsent<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
+        output.withBytes { $0.dropFirst(sentCount).withSpan(body) }
+    }
+
+    /// The first `count` unsent bytes are gone. Answers how many counted replies went with them.
+    func sent(_ count: Int) -> Int {
+        precondition(count >= 0 && count <= unsentCount)
+        sentCount += count
+        sentTotal += UInt64(count)
+        if sentCount == output.count {
+            // A buffer that a burst made large is not kept.
+            output.removeAll(keepingCapacity: output.capacity <= 16384)
+            sentCount = 0
+            events.shrink()
+        } else if sentCount > output.count / 2 && sentCount > 65536 {
+            output.removeFirst(sentCount)
+            sentCount = 0
+        }
+        var replies = 0
+        while replies < replyEnds.count && replyEnds[replies] <= sentTotal { replies += 1 }
+        if replies > 0 { replyEnds.removeFirst(replies) }
+        return replies
+    }
+}
+
+/// Where in the stream an event was queued last, by the event's hash. Entries that lie before `valid` are as good as gone.
+struct EventIndex {
+    private var keys: [UInt64] = []
+    /// Stream position + 1; 0: a free slot.
+    private var positions: [UInt64] = []
+    private var used = 0
+
+    /// The valid position under this key; or nil, and then the key has the new position from now on.
+    mutating func insert(_ key: UInt64, _ position: UInt64, valid: UInt64) -> UInt64? {
+        if (used + 1) * 4 > keys.count * 3 { rebuild(valid: valid) }
+        let mask = keys.count - 1
+        var slot = Int(truncatingIfNeeded: key >> 32) & mask
+        while positions[slot] != 0 {
+            if keys[slot] == key {
+                if positions[slot] > valid { return positions[slot] - 1 }
+                positions[slot] = position + 1
+                return nil
+            }
+            slot = (slot + 1) & mask
+        }
+        keys[slot] = key
+        positions[slot] = position + 1
+        used += 1
+        return nil
+    }
+
+    /// Nothing is queued: a large table is given back.
+    mutating func shrink() {
+        if keys.count > 256 { self = EventIndex() }
+    }
+
+    private mutating func rebuild(valid: UInt64) {
+        let oldKeys = keys
+        let oldPositions = positions
+        let remaining = oldPositions.reduce(0) { $1 > valid ? $0 + 1 : $0 }
+        var size = 16
+        while size < remaining * 2 + 2 { size *= 2 }
+        keys = [UInt64](repeating: 0, count: size)
+        positions = keys
+        used = 0
+        for slot in 0..<oldKeys.count where oldPositions[slot] > valid {
+            _ = insert(oldKeys[slot], oldPositions[slot] - 1, valid: valid)
+        }
+    }
+}

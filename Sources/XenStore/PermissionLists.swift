@@ -1,0 +1,109 @@
+// Permission lists, each stored once: most nodes share theirs with their parent.
+//
+// Invariants: a list has at least one entry, the first of which names the owner. Lists of equal entries have the same
+// id, so comparing ids compares lists. `references` counts the nodes, versions and transactions' entries that hold it.
+
+import XenStoreTypes
+
+/// The number of a list in `PermissionLists`. 0: none.
+typealias PermissionsID = UInt32
+
+struct PermissionLists {
+    /// A stored list; its entries are four bytes each: u16 domain id, u8 mode, u8 flags (1: ignored).
+    private struct List: BitwiseCopyable {
+        var hash: UInt64
+        var references: UInt32
+        var entries: Blob
+        var count: UInt32
+    }
+
+    private let lists = Arena<List>()
+    private let index = HashIndex()
+    private let store: ByteStore
+    private let hash: KeyedHash
+
+    init(_ store: ByteStore, _ hash: KeyedHash) {
+        self.store = store
+        self.hash = hash
+    }
+
+    func destroy() {
+        lists.destroy()
+        index.destroy()
+    }
+
+    var count: Int { lists.count }
+
+    /// The id of this list, with one reference more.
+    func intern(_ entries: [Permission]) -> PermissionsID {
+        precondition(!entries.isEmpty)
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(entries.count * 4)
+        for entry in entries {
+            bytes.append(UInt8(truncatingIfNeeded: entry.domain.rawValue))
+            bytes.append(UInt8(truncatingIfNeeded: entry.domain.rawValue >> 8))
+            bytes.append(entry.mode.rawValue)
+            bytes.append(entry.ignored ? 1 : 0)
+        }
+        return bytes.withBytes { bytes in
+            let key = hash(1, bytes)
+            let known = index.first(key) { id in
+                lists[id].hash == key && store.bytes(lists[id].entries, Int(lists[id].count) * 4) == bytes
+            }
+            if known != 0 {
+                lists[known].references += 1
+                return known
+            }
+            let list = List(
+                hash: key, references: 1, entries: store.insert(bytes), count: UInt32(entries.count))
+            let id = lists.insert(list)
+            index.insert(key, id)
+            return id
+        }
+    }
+
+    /// Another holder of the list.
+    @inline(__always) func retain(_ id: PermissionsID) { lists[id].references += 1 }
+
+    /// One holder less; the last one takes the list with it.
+    @inline(__always) func release(_ id: PermissionsID) {
+        lists[id].references -= 1
+        if lists[id].references == 0 { drop(id) }
+    }
+
+    private func drop(_ id: PermissionsID) {
+        index.remove(lists[id].hash, id)
+        store.remove(lists[id].entries, Int(lists[id].count) * 4)
+        lists.remove(id)
+    }
+
+    /// How many holders the list has.
+    func references(_ id: PermissionsID) -> Int { Int(lists[id].references) }
+
+    @inline(__always) func count(_ id: PermissionsID) -> Int { Int(lists[id].count) }
+
+    @inline(__always) func entry(_ id: PermissionsID, _ position: Int) -> Permission {
+        let bytes = store.bytes(lists[id].entries, Int(lists[id].count) * 4)
+        let at = position * 4
+        return Permission(
+            AccessMode(rawValue: bytes[at + 2]) ?? .none,
+            DomainID(UInt16(bytes[at]) | UInt16(bytes[at + 1]) << 8), ignored: bytes[at + 3] & 1 != 0)
+    }
+
+    @inline(__always) func owner(_ id: PermissionsID) -> DomainID { entry(id, 0).domain }
+
+    func entries(_ id: PermissionsID) -> [Permission] { (0..<count(id)).map { entry(id, $0) } }
+
+    /// The list that a node gets whose parent has list `id`, with one reference more: a copy, whose first entry names the
+    /// creator if it is an unprivileged domain (specification, section A, "Permissions").
+    func inherited(_ id: PermissionsID, creator: DomainID?) -> PermissionsID {
+        guard let creator, owner(id) != creator || entry(id, 0).ignored else {
+            retain(id)
+            return id
+        }
+        var list = entries(id)
+        list[0].domain = creator
+        list[0].ignored = false
+        return intern(list)
+    }
+}

@@ -1,0 +1,86 @@
+// Changes of the live tree: accounts follow, and watches fire. Nothing here can fail, and nothing is checked any more.
+//
+// The caller has taken a new generation, one for all that becomes visible together.
+
+import XenStoreTypes
+
+extension Server {
+    /// What a node is counted with against its owner's memory.
+    static func nodeCost(name: Int, value: Int) -> Int { 96 + name + value }
+
+    private func owner(_ node: NodeID) -> AccountID {
+        accounts.account(of: permissions.owner(tree.nodes[node].permissions))
+    }
+
+    private func cost(_ node: NodeID) -> Int {
+        Self.nodeCost(name: tree.nodes[node].nameCount, value: Int(tree.nodes[node].valueCount))
+    }
+
+    private func isSpecial(_ node: NodeID) -> Bool { tree.nodes[node].parent == 0 && node != tree.root }
+
+    /// Creates one node and counts it. Takes over one reference to `list`. Fires nothing.
+    func create(
+        parent: NodeID, _ name: Bytes, _ hash: UInt64, _ value: Bytes, _ list: PermissionsID
+    ) -> NodeID {
+        let node = tree.create(parent: parent, name: name, hash: hash, value: value, permissions: list)
+        let owner = owner(node)
+        accounts.count(owner, .nodes, 1)
+        accounts.count(owner, .memory, cost(node))
+        warnOfUse(owner, .nodes)
+        warnOfUse(owner, .memory)
+        return node
+    }
+
+    /// Creates the request's path below the existing `found`, its last node with a value, and fires its watches.
+    func createLive(below found: (place: Place, level: Int), _ value: Bytes, creator: DomainID?) {
+        var node = found.place.node
+        for level in found.level + 1...path.depth {
+            let list = permissions.inherited(tree.nodes[node].permissions, creator: creator)
+            node = path.withName(level) {
+                create(parent: node, $0, path.hash(at: level), level == path.depth ? value : .empty, list)
+            }
+        }
+        fire(path, .init(after: tree.nodes[node].permissions, node, tree), isExact: false)
+    }
+
+    /// Gives a node a value and fires the watches of its path.
+    func set(_ node: NodeID, _ path: ParsedPath, value: Bytes) {
+        let owner = owner(node)
+        accounts.count(owner, .memory, value.count - Int(tree.nodes[node].valueCount))
+        tree.setValue(node, value)
+        warnOfUse(owner, .memory)
+        fire(path, .init(after: tree.nodes[node].permissions, node, tree), isExact: false)
+    }
+
+    /// Gives a node a permission list, to which it takes over one reference, and fires the watches of its path. A special node's
+    /// fire none: they tell of domains, not of permissions.
+    func set(_ node: NodeID, _ path: ParsedPath, permissions list: PermissionsID) {
+        let before = tree.nodes[node].permissions
+        if isSpecial(node) { return tree.setPermissions(node, list) }
+        permissions.retain(before)
+        let cost = cost(node)
+        accounts.count(owner(node), .nodes, -1)
+        accounts.count(owner(node), .memory, -cost)
+        tree.setPermissions(node, list)
+        accounts.count(owner(node), .nodes, 1)
+        accounts.count(owner(node), .memory, cost)
+        fire(path, .init(after: list, before: before, node, tree), isExact: false)
+        permissions.release(before)
+    }
+
+    /// Removes a node and all below it, from the leaves up, and fires their watches.
+    func removeLive(_ top: NodeID) {
+        tree.forEachFromLeaves(top) { node in
+            if node == top || watches.mayBeWatched(tree.nodes[node].hash) {
+                scratch.removeAll(keepingCapacity: true)
+                tree.appendPath(node, to: &scratch)
+                scratch.withBytes { eventPath.load(canonical: $0) }
+                fire(eventPath, .init(before: tree.nodes[node].permissions, node, tree), isExact: node != top)
+            }
+            let owner = owner(node)
+            accounts.count(owner, .nodes, -1)
+            accounts.count(owner, .memory, -cost(node))
+            tree.remove(node)
+        }
+    }
+}

@@ -1,0 +1,297 @@
+// Transactions: begin, commit, give up; and who may make others wait (specification, section C).
+
+import XenStoreTypes
+
+/// The right of one transaction to find what it touched unchanged. After two EAGAINs in a row a connection's next
+/// transaction gets it, for 20 ms at most; others' changes to what it touched wait until then. It moves its snapshot to now
+/// with every request, which is right since nothing that it touched can have changed. (So whatever changes the tree without
+/// asking `mustWait` first has to end the reservation.)
+struct Reservation {
+    /// Longest time, in nanoseconds.
+    static let duration: UInt64 = 20_000_000
+    /// A domain that held a reservation for some time gets none for nine times as long.
+    static let pause: UInt64 = 9
+    /// EAGAINs in a row that earn one.
+    static let conflicts = 2
+
+    /// 0: nobody has it.
+    var transaction: TransactionID = 0
+    var start: UInt64 = 0
+    var deadline: UInt64 = 0
+    /// Connections whose next request waits for its end, in the order in which they came.
+    var held: [UInt32] = []
+}
+
+extension Server {
+    func transactionStart(_ request: Request) throws(ErrorName) {
+        let connection = request.connection
+        if request.transaction != 0 { throw .busy }
+        if !connection.isPrivileged {
+            let open = accounts.table[connection.account].transactions.now
+            try checkCount(connection, .transactions, open + 1)
+            try checkMemory(connection, adding: Self.transactionCost)
+        }
+        var number = connection.nextTransactionNumber
+        while number == 0 || transactions.find(connection.id, number) != 0 { number &+= 1 }
+        connection.nextTransactionNumber = number &+ 1
+        let transaction = transactions.start(connection.id, number, first: &connection.firstTransaction)
+        accounts.count(connection.account, .transactions, 1)
+        accounts.count(connection.account, .memory, Self.transactionCost)
+        warnOfUse(connection.account, .transactions)
+        if connection.conflicts >= Reservation.conflicts { reserve(transaction, connection) }
+        traceLife("CREATE", "transaction", number)
+        reply(request) {
+            $0.append(decimal: UInt64(number))
+            $0.append(byte: 0)
+        }
+    }
+
+    func transactionEnd(_ request: Request) throws(ErrorName) {
+        let connection = request.connection
+        let word = try argument(request)
+        if !word.equals("T") && !word.equals("F") { throw .inval }
+        let transaction = request.transaction
+        if transaction == 0 { throw .noent }
+        if word.equals("F") {
+            end(transaction, connection)
+        } else {
+            try commit(transaction, connection)
+        }
+        replyOK(request)
+    }
+
+    static let transactionCost = MemoryLayout<Transaction>.stride + 32
+
+    /// Makes the transaction's changes part of the tree, or none of them, and ends it.
+    ///
+    /// Throws ENOSPC when the domain would own more nodes than its quota, EAGAIN when something that the transaction
+    /// looked at or changed has been changed by others since it began, or it is doomed.
+    private func commit(_ transaction: TransactionID, _ connection: Connection) throws(ErrorName) {
+        defer { end(transaction, connection) }
+        let it = transactions.table[transaction]
+        if it.isDoomed {
+            connection.conflicts += 1
+            throw .again
+        }
+        if it.sequence == 0 {
+            connection.conflicts = 0
+            return
+        }
+        if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
+        if transactions.hasConflict(transaction) {
+            connection.conflicts += 1
+            throw .again
+        }
+        connection.conflicts = 0
+        tree.generation += 1
+        apply(transaction)
+    }
+
+    /// Carries the changes over: removals first, in their order, then what was created and changed, in the order of the first
+    /// change.
+    private func apply(_ transaction: TransactionID) {
+        let entries = transactions.entries
+        var removed: [EntryID] = []
+        var changed: [EntryID] = []
+        var entry = transactions.table[transaction].firstEntry
+        while entry != 0 {
+            if entries[entry].seen.contains(.subtree) { removed.append(entry) }
+            if entries[entry].state == .created || entries[entry].state == .changed { changed.append(entry) }
+            entry = entries[entry].next
+        }
+        removed.sort { entries[$0].removedAt < entries[$1].removedAt }
+        changed.sort { entries[$0].sequence < entries[$1].sequence }
+        // One below another that was removed later may be gone with it already.
+        for entry in removed where !tree.nodes[entries[entry].base].isDead { removeLive(entries[entry].base) }
+        for entry in changed {
+            if entries[entry].state == .changed { applyChange(entry) } else { applyCreation(entry) }
+        }
+    }
+
+    private func applyChange(_ entry: EntryID) {
+        let entries = transactions.entries
+        let node = entries[entry].base
+        if tree.nodes[node].isDead { return }
+        loadEventPath(node)
+        let list = entries[entry].permissions
+        if list != 0 {
+            permissions.retain(list)
+            set(node, eventPath, permissions: list)
+        }
+        if entries[entry].hasValue {
+            let value = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
+            set(node, eventPath, value: value)
+        }
+    }
+
+    private func applyCreation(_ entry: EntryID) {
+        let entries = transactions.entries
+        let above = entries[entry].parent
+        var parent = entries[above].base
+        switch entries[above].state {
+        case .removed: return
+        case .created:
+            // The parent was created anew after this: this went with the one before.
+            if entries[entry].sequence < entries[above].sequence { return }
+            parent = entries[above].live
+        case .unchanged, .changed: break
+        }
+        if parent == 0 || tree.nodes[parent].isDead { return }
+        let list = entries[entry].permissions
+        permissions.retain(list)
+        let value = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
+        let node = create(parent: parent, transactions.name(entry), entries[entry].hash, value, list)
+        transactions.entries[entry].live = node
+        if entries[entry].isImplicit { return }
+        loadEventPath(node)
+        fire(eventPath, .init(after: list, node, tree), isExact: false)
+    }
+
+    private func loadEventPath(_ node: NodeID) {
+        scratch.removeAll(keepingCapacity: true)
+        tree.appendPath(node, to: &scratch)
+        scratch.withBytes { eventPath.load(canonical: $0) }
+    }
+
+    // MARK: Ending
+
+    private func end(_ transaction: TransactionID, _ connection: Connection) {
+        let charge = Self.transactionCost + transactions.table[transaction].bytes
+        accounts.count(connection.account, .transactions, -1)
+        accounts.count(connection.account, .memory, -charge)
+        traceLife("DESTROY", "transaction", transactions.table[transaction].number)
+        if reservation.transaction == transaction { endReservation() }
+        transactions.end(transaction, first: &connection.firstTransaction)
+    }
+
+    func dropTransactions(of connection: Connection) {
+        while connection.firstTransaction != 0 { end(connection.firstTransaction, connection) }
+    }
+
+    /// Charges the domain for what a request has added to the transaction, if that still is there.
+    func chargeTransaction(_ transaction: TransactionID, _ request: Request, _ before: Int) {
+        let connection = request.connection
+        if transactions.find(connection.id, request.header.transactionID) != transaction { return }
+        accounts.count(connection.account, .memory, transactions.table[transaction].bytes - before)
+    }
+
+    /// Dooms transactions, oldest first and unprivileged ones before others, until what is kept for them is within
+    /// its bounds.
+    func boundSnapshots() {
+        if tree.keptBytes <= configuration.snapshotMemory { return }
+        for isPrivileged in [false, true] {
+            var transaction = transactions.oldest
+            while transaction != 0 && tree.keptBytes > configuration.snapshotMemory {
+                let next = transactions.table[transaction].younger
+                if let connection = connections[Int(transactions.table[transaction].connection)],
+                    connection.isPrivileged == isPrivileged, !transactions.table[transaction].isDoomed
+                {
+                    doom(transaction, connection)
+                }
+                transaction = next
+            }
+        }
+    }
+
+    private func doom(_ transaction: TransactionID, _ connection: Connection) {
+        var line = Line("too much is kept for open transactions: transaction ")
+        line.add(transactions.table[transaction].number)
+        line.add(" of ")
+        line.add(subject: connection.subject)
+        line.add(" will end in EAGAIN")
+        log(.warning, line)
+        accounts.count(connection.account, .memory, -transactions.table[transaction].bytes)
+        transactions.doom(transaction)
+        if reservation.transaction == transaction { endReservation() }
+    }
+
+    // MARK: Reservation
+
+    private func reserve(_ transaction: TransactionID, _ connection: Connection) {
+        if reservation.transaction != 0 || now < accounts.table[connection.account].mayReserveAt { return }
+        reservation.transaction = transaction
+        reservation.start = now
+        reservation.deadline = now + Reservation.duration
+        if configuration.tracing.contains(.wrl) { traceLife("RESERVE", "transaction", connection.id) }
+    }
+
+    /// Whoever waits may go on, at the next `finish`.
+    func endReservation() {
+        let connection = connections[Int(transactions.table[reservation.transaction].connection)]
+        if let connection {
+            let used = now - reservation.start
+            accounts.table[connection.account].mayReserveAt = now + used * Reservation.pause
+        }
+        reservation.transaction = 0
+    }
+
+    /// Whether the request would change what the transaction with the reservation has touched.
+    func mustWait(_ request: Request) -> Bool {
+        let connection = request.connection
+        let holder = reservation.transaction
+        let number = request.header.transactionID
+        if number != 0 {
+            let transaction = transactions.find(connection.id, number)
+            if transaction == holder || transaction == 0 { return false }
+            let isCommit = request.header.type == MessageType.transactionEnd.rawValue
+            return isCommit && !transactions.table[transaction].isDoomed
+                && wouldChange(transaction, touchedBy: holder)
+        }
+        let change: Transactions.Change
+        switch MessageType(rawValue: request.header.type) {
+        case .write, .makeDirectory: change = .value
+        case .setPermissions: change = .permissions
+        case .remove: change = .removal
+        default: return false
+        }
+        guard let end = request.payload.firstIndex(of: 0) else { return false }
+        do throws(ErrorName) {
+            try path.parse(request.payload.slice(0, end), home: connection.home, allowSpecial: true)
+        } catch {
+            return false
+        }
+        return transactions.isTouched(holder, path, by: change)
+    }
+
+    private func wouldChange(_ transaction: TransactionID, touchedBy holder: TransactionID) -> Bool {
+        let entries = transactions.entries
+        var entry = transactions.table[transaction].firstEntry
+        while entry != 0 {
+            let state = entries[entry].state
+            if state != .unchanged {
+                scratch.removeAll(keepingCapacity: true)
+                transactions.appendPath(entry, to: &scratch)
+                scratch.withBytes { path.load(canonical: $0) }
+                let hasList = entries[entry].permissions != 0
+                let change: Transactions.Change =
+                    state == .removed ? .removal : state == .changed && hasList ? .permissions : .value
+                if transactions.isTouched(holder, path, by: change) { return true }
+            }
+            entry = entries[entry].next
+        }
+        return false
+    }
+
+    /// Puts a connection's next request off until the reservation ends.
+    func hold(_ connection: Connection) {
+        connection.isHeld = true
+        reservation.held.append(connection.id)
+    }
+
+    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for transactions
+    /// is brought within its bounds.
+    func finish() {
+        while reservation.transaction == 0, !reservation.held.isEmpty {
+            let held = reservation.held
+            reservation.held = []
+            for id in held { connections[Int(id)]?.isHeld = false }
+            for id in held {
+                guard let connection = connections[Int(id)], !connection.isHeld else { continue }
+                carryOutWaiting(connection)
+                recharge(connection)
+                list(connection)
+            }
+        }
+        boundSnapshots()
+    }
+}

@@ -1,0 +1,91 @@
+// What a transaction's commit must find as it was, and what a reservation keeps as it is (specification, section C).
+
+extension Transactions {
+    /// Whether something that the transaction looked at or changed has been changed by others since it began.
+    func hasConflict(_ id: TransactionID) -> Bool {
+        var entry = table[id].firstEntry
+        while entry != 0 {
+            if hasConflict(id, entry) { return true }
+            entry = entries[entry].next
+        }
+        return false
+    }
+
+    private func hasConflict(_ id: TransactionID, _ entry: EntryID) -> Bool {
+        let generation = table[id].generation
+        let seen = entries[entry].seen
+        let base = entries[entry].base
+        if base == 0 { return seen.contains(.absence) && hasAppeared(entry) }
+        if seen.isEmpty { return false }
+        if tree.nodes[base].isDead { return true }
+        if seen.contains(.node) && tree.nodes[base].modified > generation { return true }
+        if seen.contains(.children) && tree.nodes[base].childrenChanged > generation { return true }
+        if seen.contains(.anchor) && tree.nodes[base].modified > generation {
+            if tree.state(base, at: generation)!.permissions != tree.nodes[base].permissions { return true }
+        }
+        return seen.contains(.subtree) && hasChanged(below: base, since: generation)
+    }
+
+    /// Whether a node that was absent in the snapshot exists now.
+    private func hasAppeared(_ entry: EntryID) -> Bool {
+        let parent = entries[entries[entry].parent].base
+        if parent == 0 || tree.nodes[parent].isDead { return false }
+        return tree.child(of: parent, named: name(entry), hash: entries[entry].hash) != 0
+    }
+
+    private func hasChanged(below top: NodeID, since generation: UInt64) -> Bool {
+        var hasChanged = false
+        tree.forEachFromLeaves(top) { node in
+            if tree.nodes[node].modified > generation || tree.nodes[node].childrenChanged > generation {
+                hasChanged = true
+            }
+        }
+        return hasChanged
+    }
+
+    /// What a request is about to do to a path.
+    enum Change { case value, permissions, removal }
+
+    /// Whether that would make the transaction `id` conflict.
+    func isTouched(_ id: TransactionID, _ path: ParsedPath, by change: Change) -> Bool {
+        let found = tree.nearest(path, at: live)
+        for level in (path.isSpecial ? 1 : 0)...path.depth where seen(id, path, level).contains(.subtree) {
+            return true
+        }
+        if found.level < path.depth {
+            // Nothing is removed from where nothing is.
+            if change != .value || (found.level == 0 && path.isSpecial) { return false }
+            return seen(id, path, found.level).contains(.children)
+                || seen(id, path, found.level + 1).contains(.absence)
+        }
+        let seen = seen(id, path, path.depth)
+        switch change {
+        case .value: return seen.contains(.node)
+        case .permissions: return seen.contains(.node) || seen.contains(.anchor)
+        case .removal:
+            if path.depth > 0 && self.seen(id, path, path.depth - 1).contains(.children) { return true }
+            return hasEntry(id, below: found.node)
+        }
+    }
+
+    private func seen(_ id: TransactionID, _ path: ParsedPath, _ level: Int) -> Entry.Seen {
+        let entry = entry(id, path, level)
+        return entry == 0 ? [] : entries[entry].seen
+    }
+
+    /// Whether the transaction touched the node or anything below it.
+    private func hasEntry(_ id: TransactionID, below top: NodeID) -> Bool {
+        var entry = table[id].firstEntry
+        while entry != 0 {
+            var above = entry
+            while entries[above].base == 0 { above = entries[above].parent }
+            var node = entries[above].base
+            while node != 0 {
+                if node == top { return true }
+                node = tree.nodes[node].parent
+            }
+            entry = entries[entry].next
+        }
+        return false
+    }
+}

@@ -1,0 +1,448 @@
+// The open transactions, and the tree as each of them sees it. The rules are at the head of Transaction.swift.
+//
+// Invariants: entries of one transaction are in the index exactly once, under their path's hash; transactions stand in
+// the order in which they began; one that is not doomed holds its snapshot.
+
+import XenStoreTypes
+
+final class Transactions {
+    let table = Arena<Transaction>()
+    let entries = Arena<Entry>()
+    let tree: Tree
+    private let index = HashIndex()
+    private let numbers = HashIndex()
+    private let bytes: ByteStore
+    private let permissions: PermissionLists
+    private let hash: KeyedHash
+    private(set) var oldest: TransactionID = 0
+    private var youngest: TransactionID = 0
+
+    init(_ tree: Tree, _ hash: KeyedHash) {
+        self.tree = tree
+        bytes = tree.bytes
+        permissions = tree.permissions
+        self.hash = hash
+    }
+
+    deinit {
+        table.destroy()
+        entries.destroy()
+        index.destroy()
+        numbers.destroy()
+    }
+
+    var count: Int { table.count }
+
+    /// What an entry is counted with, besides its name and value.
+    static let entryCost = MemoryLayout<Entry>.stride + 16
+
+    // MARK: Life
+
+    private func numberKey(_ connection: UInt32, _ number: UInt32) -> UInt64 {
+        hash(2, UInt64(connection) << 32 | UInt64(number))
+    }
+
+    /// The transaction that this connection knows under this number, or 0.
+    func find(_ connection: UInt32, _ number: UInt32) -> TransactionID {
+        numbers.first(numberKey(connection, number)) {
+            table[$0].connection == connection && table[$0].number == number
+        }
+    }
+
+    /// Begins a transaction; `first` is the head of its connection's list.
+    func start(_ connection: UInt32, _ number: UInt32, first: inout TransactionID) -> TransactionID {
+        let id = table.insert(
+            Transaction(
+                number: number, connection: connection, snapshot: tree.takeSnapshot(),
+                generation: tree.generation, nextOfConnection: first, older: youngest))
+        numbers.insert(numberKey(connection, number), id)
+        if first != 0 { table[first].previousOfConnection = id }
+        first = id
+        if youngest == 0 { oldest = id } else { table[youngest].younger = id }
+        youngest = id
+        return id
+    }
+
+    /// Forgets a transaction and all that it did.
+    func end(_ id: TransactionID, first: inout TransactionID) {
+        dropEntries(id)
+        if table[id].snapshot != 0 { tree.release(table[id].snapshot) }
+        let it = table[id]
+        numbers.remove(numberKey(it.connection, it.number), id)
+        if it.previousOfConnection == 0 {
+            first = it.nextOfConnection
+        } else {
+            table[it.previousOfConnection].nextOfConnection = it.nextOfConnection
+        }
+        if it.nextOfConnection != 0 { table[it.nextOfConnection].previousOfConnection = it.previousOfConnection }
+        if it.older == 0 { oldest = it.younger } else { table[it.older].younger = it.younger }
+        if it.younger == 0 { youngest = it.older } else { table[it.younger].older = it.older }
+        table.remove(id)
+    }
+
+    /// Frees what a transaction keeps; it can only end in EAGAIN from here on.
+    func doom(_ id: TransactionID) {
+        dropEntries(id)
+        tree.release(table[id].snapshot)
+        table[id].snapshot = 0
+        table[id].nodesDelta = 0
+    }
+
+    /// Moves the snapshot to now. Only right if nothing that the transaction touched has changed since.
+    func renew(_ id: TransactionID) {
+        let old = table[id].snapshot
+        table[id].snapshot = tree.takeSnapshot()
+        table[id].generation = tree.generation
+        tree.release(old)
+    }
+
+    private func dropEntries(_ id: TransactionID) {
+        var entry = table[id].firstEntry
+        while entry != 0 {
+            let next = entries[entry].next
+            dropChanges(entry)
+            index.remove(entryKey(id, entries[entry].hash), entry)
+            bytes.remove(entries[entry].name, Int(entries[entry].nameCount))
+            entries.remove(entry)
+            entry = next
+        }
+        table[id].firstEntry = 0
+        table[id].lastEntry = 0
+        table[id].bytes = 0
+    }
+
+    private func dropChanges(_ entry: EntryID) {
+        table[entries[entry].transaction].bytes -= Int(entries[entry].valueCount)
+        bytes.remove(entries[entry].value, Int(entries[entry].valueCount))
+        if entries[entry].permissions != 0 { permissions.release(entries[entry].permissions) }
+        entries[entry].value = 0
+        entries[entry].valueCount = 0
+        entries[entry].hasValue = false
+        entries[entry].permissions = 0
+    }
+
+    // MARK: Entries
+
+    @inline(__always) private func entryKey(_ id: TransactionID, _ hash: UInt64) -> UInt64 {
+        hash ^ UInt64(id) &* 0x9E37_79B9_7F4A_7C15
+    }
+
+    /// The transaction's entry for the first `level` components of the path, or 0.
+    @inline(__always) func entry(_ id: TransactionID, _ path: ParsedPath, _ level: Int) -> EntryID {
+        if table[id].firstEntry == 0 { return 0 }
+        let key = path.hash(at: level)
+        return index.first(entryKey(id, key)) {
+            entries[$0].transaction == id && entries[$0].hash == key && isNamed($0, path, level)
+        }
+    }
+
+    /// The transaction's entry for a node of its snapshot, or 0.
+    func entry(_ id: TransactionID, base: NodeID) -> EntryID {
+        let key = tree.nodes[base].hash
+        return index.first(entryKey(id, key)) { entries[$0].transaction == id && entries[$0].base == base }
+    }
+
+    private func isNamed(_ entry: EntryID, _ path: ParsedPath, _ level: Int) -> Bool {
+        var entry = entry
+        var level = level
+        while entries[entry].base == 0 {
+            if level == 0 || path.withName(level, { $0 != name(entry) }) { return false }
+            entry = entries[entry].parent
+            level -= 1
+        }
+        return tree.isNamed(entries[entry].base, path, level)
+    }
+
+    func name(_ entry: EntryID) -> Bytes {
+        let base = entries[entry].base
+        return base != 0 ? tree.name(base) : bytes.bytes(entries[entry].name, Int(entries[entry].nameCount))
+    }
+
+    /// Appends the absolute path of an entry.
+    func appendPath(_ entry: EntryID, to text: inout [UInt8]) {
+        if entries[entry].base != 0 { return tree.appendPath(entries[entry].base, to: &text) }
+        appendPath(entries[entry].parent, to: &text)
+        if text.last != 0x2F { text.append(0x2F) }
+        text.append(name(entry))
+    }
+
+    /// The entry of a place, made if there is none.
+    func entry(_ id: TransactionID, _ path: ParsedPath, _ level: Int, of place: Place) -> EntryID {
+        if place.entry != 0 { return place.entry }
+        return insert(id, path, level, base: place.node, parent: 0)
+    }
+
+    /// The entry of a path that is absent in the transaction's view, made if there is none.
+    private func absentEntry(
+        _ id: TransactionID, _ path: ParsedPath, _ level: Int, parent: EntryID
+    ) -> EntryID {
+        let known = entry(id, path, level)
+        if known != 0 { return known }
+        // The snapshot may have a node here, below one that the transaction has removed.
+        let base = tree.find(path, level, at: table[id].generation)
+        return insert(id, path, level, base: base, parent: parent)
+    }
+
+    private func insert(
+        _ id: TransactionID, _ path: ParsedPath, _ level: Int, base: NodeID, parent: EntryID
+    ) -> EntryID {
+        var name: Blob = 0
+        var nameCount: UInt16 = 0
+        if base == 0 {
+            path.withName(level) {
+                name = bytes.insert($0)
+                nameCount = UInt16($0.count)
+            }
+        }
+        let new = entries.insert(
+            Entry(
+                transaction: id, hash: path.hash(at: level), base: base, parent: parent, name: name,
+                nameCount: nameCount))
+        index.insert(entryKey(id, path.hash(at: level)), new)
+        table[id].bytes += Self.entryCost + Int(nameCount)
+        let last = table[id].lastEntry
+        if last == 0 { table[id].firstEntry = new } else { entries[last].next = new }
+        table[id].lastEntry = new
+        return new
+    }
+
+    private func mark(_ id: TransactionID, _ entry: EntryID, _ seen: Entry.Seen) {
+        let before = entries[entry].seen.subtracting(.anchor)
+        entries[entry].seen.formUnion(seen)
+        if before.isEmpty && !seen.subtracting(.anchor).isEmpty { table[id].touched += 1 }
+    }
+
+    // MARK: Looking
+
+    /// The node that the path names in the transaction's view (0: the live tree) and the path's depth, or the nearest ancestor
+    /// that exists there and its depth; for an absent special node, no place and depth 0.
+    @inline(__always) func nearest(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
+        if id == 0 || table[id].firstEntry == 0 {
+            let found = tree.nearest(path, at: id == 0 ? live : table[id].generation)
+            return (Place(node: found.node, entry: 0), found.level)
+        }
+        return table[id].hasRemovals ? nearestFromRoot(id, path) : nearestFromLeaf(id, path)
+    }
+
+    private func nearestFromLeaf(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
+        var level = path.depth
+        while level > 0 || !path.isSpecial {
+            let entry = entry(id, path, level)
+            if entry != 0 {
+                if entries[entry].state == .created || entries[entry].base != 0 {
+                    return (Place(node: entries[entry].base, entry: entry), level)
+                }
+            } else {
+                let node = tree.find(path, level, at: table[id].generation)
+                if node != 0 { return (Place(node: node, entry: 0), level) }
+            }
+            level -= 1
+        }
+        return (.none, 0)
+    }
+
+    /// With removals, whether an entry holds depends on those above it.
+    private func nearestFromRoot(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
+        var found = (place: Place.none, level: 0)
+        var lastRemoval: UInt32 = 0
+        var isInSnapshot = true
+        for level in (path.isSpecial ? 1 : 0)...path.depth {
+            let entry = entry(id, path, level)
+            if entry == 0 {
+                let node = isInSnapshot ? tree.find(path, level, at: table[id].generation) : 0
+                if node == 0 { return found }
+                found = (Place(node: node, entry: 0), level)
+                continue
+            }
+            switch entries[entry].state {
+            case .removed: return found
+            case .created:
+                if entries[entry].sequence < lastRemoval { return found }
+                isInSnapshot = false
+            case .unchanged, .changed:
+                if !isInSnapshot || entries[entry].base == 0 { return found }
+            }
+            found = (Place(node: entries[entry].base, entry: entry), level)
+            lastRemoval = max(lastRemoval, entries[entry].removedAt)
+        }
+        return found
+    }
+
+    /// Value and permissions of a place that exists in the view.
+    @inline(__always) func state(_ id: TransactionID, _ place: Place) -> NodeState {
+        let entry = place.entry
+        if entry == 0 || entries[entry].state == .unchanged {
+            return tree.state(place.node, at: id == 0 ? live : table[id].generation)!
+        }
+        let own = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
+        if entries[entry].hasValue && entries[entry].permissions != 0 {
+            return NodeState(value: own, permissions: entries[entry].permissions)
+        }
+        var state = tree.state(place.node, at: table[id].generation)!
+        if entries[entry].hasValue { state.value = own }
+        if entries[entry].permissions != 0 { state.permissions = entries[entry].permissions }
+        return state
+    }
+
+    /// Calls `body` with each child of a place that exists in the view, until it answers false.
+    func forEachChild(_ id: TransactionID, _ place: Place, _ body: (Place, Bytes) -> Bool) {
+        let generation = id == 0 ? live : table[id].generation
+        let hasChanges = id != 0 && table[id].sequence > 0
+        if place.entry == 0 || entries[place.entry].state != .created {
+            var child = tree.nodes[place.node].firstChild
+            while child != 0 {
+                let entry = hasChanges ? entry(id, base: child) : 0
+                let isHidden =
+                    entry != 0 && (entries[entry].state == .removed || entries[entry].state == .created)
+                if !isHidden && tree.exists(child, at: generation) {
+                    if !body(Place(node: child, entry: entry), tree.name(child)) { return }
+                }
+                child = tree.nodes[child].next
+            }
+        }
+        var added = place.entry == 0 ? 0 : entries[place.entry].firstAdded
+        while added != 0 {
+            if !body(Place(node: entries[added].base, entry: added), name(added)) { return }
+            added = entries[added].nextAdded
+        }
+    }
+
+    /// How many nodes of the subtree at a place belong to `owner` in the view.
+    func countOwned(_ id: TransactionID, _ top: Place, by owner: DomainID) -> Int {
+        var count = 0
+        var waiting = [top]
+        while let place = waiting.popLast() {
+            if permissions.owner(state(id, place).permissions) == owner { count += 1 }
+            forEachChild(id, place) { child, _ in
+                waiting.append(child)
+                return true
+            }
+        }
+        return count
+    }
+
+    // MARK: Noting and changing. What is asked of the live tree (0) or a doomed transaction never comes here.
+
+    /// How many nodes `note` with `path` down to `last` would newly count as touched.
+    func newlyTouched(_ id: TransactionID, _ path: ParsedPath, from level: Int, to last: Int) -> Int {
+        var number = 0
+        var level = level
+        while level <= last {
+            let entry = entry(id, path, level)
+            if entry == 0 || entries[entry].seen.subtracting(.anchor).isEmpty { number += 1 }
+            level += 1
+        }
+        return number
+    }
+
+    /// Notes that a request looked at the path, whose nearest existing node is `found`.
+    func note(
+        _ id: TransactionID, _ path: ParsedPath, _ found: (place: Place, level: Int), _ seen: Entry.Seen
+    ) {
+        if found.place.isNone { return }
+        let entry = entry(id, path, found.level, of: found.place)
+        if found.level == path.depth {
+            mark(id, entry, seen)
+        } else {
+            mark(id, entry, .anchor)
+            mark(id, absentEntry(id, path, found.level + 1, parent: entry), .absence)
+        }
+    }
+
+    private func countChange(_ id: TransactionID) -> UInt32 {
+        table[id].sequence += 1
+        return table[id].sequence
+    }
+
+    private func change(_ id: TransactionID, _ path: ParsedPath, _ place: Place) -> EntryID {
+        let entry = entry(id, path, path.depth, of: place)
+        mark(id, entry, .node)
+        entries[entry].isImplicit = false
+        if entries[entry].state == .unchanged {
+            entries[entry].state = .changed
+            entries[entry].sequence = countChange(id)
+        }
+        return entry
+    }
+
+    func setValue(_ id: TransactionID, _ path: ParsedPath, _ place: Place, _ value: Bytes) {
+        let entry = change(id, path, place)
+        table[id].bytes += value.count - Int(entries[entry].valueCount)
+        entries[entry].value = bytes.replace(
+            entries[entry].value, Int(entries[entry].valueCount), with: value)
+        entries[entry].valueCount = UInt16(value.count)
+        entries[entry].hasValue = true
+    }
+
+    /// Takes over one reference to `list`.
+    func setPermissions(_ id: TransactionID, _ path: ParsedPath, _ place: Place, _ list: PermissionsID) {
+        let entry = change(id, path, place)
+        if entries[entry].permissions != 0 { permissions.release(entries[entry].permissions) }
+        entries[entry].permissions = list
+    }
+
+    /// Creates the path with all that is missing above it, below the existing `found`.
+    func create(
+        _ id: TransactionID, _ path: ParsedPath, _ found: (place: Place, level: Int), _ value: Bytes,
+        creator: DomainID?
+    ) {
+        var parent = entry(id, path, found.level, of: found.place)
+        var list = state(id, found.place).permissions
+        mark(id, parent, .anchor)
+        for level in found.level + 1...path.depth {
+            let entry = absentEntry(id, path, level, parent: parent)
+            mark(id, entry, .absence)
+            entries[entry].state = .created
+            entries[entry].isImplicit = level != path.depth
+            entries[entry].parent = parent
+            entries[entry].sequence = countChange(id)
+            list = permissions.inherited(list, creator: creator)
+            // A stale entry of an earlier creation may still have its own.
+            dropChanges(entry)
+            entries[entry].permissions = list
+            entries[entry].hasValue = true
+            if level == path.depth {
+                entries[entry].value = bytes.insert(value)
+                entries[entry].valueCount = UInt16(value.count)
+                table[id].bytes += value.count
+            }
+            entries[entry].firstAdded = 0
+            entries[entry].lastAdded = 0
+            append(entry, to: parent)
+            table[id].nodesDelta += 1
+            parent = entry
+        }
+    }
+
+    private func append(_ entry: EntryID, to parent: EntryID) {
+        let last = entries[parent].lastAdded
+        entries[entry].nextAdded = 0
+        entries[entry].previousAdded = last
+        if last == 0 { entries[parent].firstAdded = entry } else { entries[last].nextAdded = entry }
+        entries[parent].lastAdded = entry
+    }
+
+    func remove(_ id: TransactionID, _ path: ParsedPath, _ place: Place) {
+        let entry = entry(id, path, path.depth, of: place)
+        if entries[entry].state == .created {
+            unlink(entry)
+        } else {
+            mark(id, entry, [.node, .subtree])
+        }
+        dropChanges(entry)
+        entries[entry].firstAdded = 0
+        entries[entry].lastAdded = 0
+        entries[entry].state = .removed
+        entries[entry].sequence = countChange(id)
+        entries[entry].removedAt = entries[entry].sequence
+        table[id].hasRemovals = true
+    }
+
+    private func unlink(_ entry: EntryID) {
+        let parent = entries[entry].parent
+        let next = entries[entry].nextAdded
+        let previous = entries[entry].previousAdded
+        if previous == 0 { entries[parent].firstAdded = next } else { entries[previous].nextAdded = next }
+        if next == 0 { entries[parent].lastAdded = previous } else { entries[next].previousAdded = previous }
+    }
+}

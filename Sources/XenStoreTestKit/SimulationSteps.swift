@@ -1,0 +1,175 @@
+// What a simulation does, step by step. A step says everything by itself (which of the open transactions, which
+// path), so that any of them can be left out of a failing run and the rest still means something.
+
+import XenStoreTypes
+
+/// One step of a simulation.
+public struct Step: Sendable, CustomStringConvertible {
+    public enum Action: Sendable {
+        /// Whole requests, handed over in one go. `transaction` picks one of the connection's open ones, or none.
+        case requests([Request])
+        /// A request cut into pieces at these places, with other connections' turns between them left out.
+        case pieces(Request, cuts: [Int])
+        /// The peer vanishes with this much of a request sent, and comes back.
+        case vanish(Request, after: Int)
+        /// A header that says more than 4096 bytes: the server must close.
+        case oversized(UInt32)
+    }
+
+    public struct Request: Sendable {
+        public var type: UInt32
+        public var transaction: Int
+        public var payload: [UInt8]
+    }
+
+    public var slot: Int
+    public var action: Action
+
+    public var description: String {
+        func text(_ request: Request) -> String {
+            let name = MessageType(rawValue: request.type).map { "\($0)" } ?? "type \(request.type)"
+            let tx = request.transaction == 0 ? "" : "[tx choice \(request.transaction)]"
+            return "\(name)\(tx) \"\(Message.printable(request.payload))\""
+        }
+        switch action {
+        case .requests(let all): return "slot \(slot): " + all.map(text).joined(separator: "; ")
+        case .pieces(let one, let cuts): return "slot \(slot): \(text(one)) cut at \(cuts)"
+        case .vanish(let one, let count): return "slot \(slot): vanishes after \(count) bytes of \(text(one))"
+        case .oversized(let length): return "slot \(slot): a header with length \(length)"
+        }
+    }
+}
+
+extension Step {
+    /// A step out of `choices`, for one of `slots` connections.
+    public init<C: Choices>(from choices: inout C, slots: Int) {
+        slot = choices.below(slots)
+        let kind = choices.below(100)
+        switch kind {
+        case ..<78: action = .requests([Request(from: &choices)])
+        case ..<90: action = .requests((0...choices.below(4)).map { _ in Request(from: &choices) })
+        case ..<97: action = Step.cut(Request(from: &choices), &choices)
+        case ..<99: action = .vanish(Request(from: &choices), after: choices.below(40))
+        default: action = .oversized(choices.chance(50) ? 4097 : UInt32.max - UInt32(choices.below(1000)))
+        }
+    }
+
+    private static func cut<C: Choices>(_ request: Request, _ choices: inout C) -> Action {
+        let size = MessageHeader.size + request.payload.count
+        let cuts = (0...choices.below(3)).map { _ in choices.below(size + 1) }
+        return .pieces(request, cuts: cuts.sorted())
+    }
+}
+
+extension Step.Request {
+    /// A request about a few paths, so that requests meet often; now and then a malformed one.
+    public init<C: Choices>(from choices: inout C) {
+        let type = Step.Request.type(&choices)
+        self.type = type.rawValue
+        transaction = choices.chance(45) ? 1 + choices.below(3) : 0
+        payload = Step.Request.payload(of: type, &choices)
+        if type == .transactionStart && choices.chance(90) { transaction = 0 }
+        if type == .transactionEnd && choices.chance(95) { transaction = max(transaction, 1) }
+        if choices.chance(3) { spoil(&choices) }
+    }
+
+    private static func type<C: Choices>(_ choices: inout C) -> MessageType {
+        let weights: [(MessageType, Int)] = [
+            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9), (.setPermissions, 9),
+            (.getPermissions, 4), (.directoryPart, 4), (.watch, 8), (.unwatch, 3), (.transactionStart, 10),
+            (.transactionEnd, 12), (.resetWatches, 1), (.getDomainPath, 1), (.getFeature, 1), (.getQuota, 1),
+            (.setQuota, 1), (.introduce, 1), (.restrict, 1),
+        ]
+        var place = choices.below(weights.map(\.1).reduce(0, +))
+        for (type, weight) in weights {
+            if place < weight { return type }
+            place -= weight
+        }
+        return .read
+    }
+
+    private static func payload<C: Choices>(of type: MessageType, _ choices: inout C) -> [UInt8] {
+        switch type {
+        case .write: return path(&choices) + [0] + value(&choices)
+        case .watch: return watch(&choices)
+        case .unwatch: return path(&choices, special: 5) + [0] + [UInt8](strings: [token(&choices)])
+        case .directoryPart:
+            return path(&choices) + [0] + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
+        case .setPermissions: return permissions(&choices)
+        case .getPermissions: return path(&choices, special: 15) + [0]
+        case .transactionStart, .resetWatches: return [0]
+        case .transactionEnd: return Array((choices.chance(80) ? "T" : "F").utf8) + [0]
+        case .getDomainPath: return [UInt8](strings: [choices.one(of: ["0", "3", "x", "-1"])])
+        case .getFeature: return []
+        case .getQuota: return [UInt8](strings: quotaArguments(&choices))
+        case .setQuota:
+            return [UInt8](strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
+        case .introduce: return [UInt8](strings: ["1", "1", "1"])
+        default: return path(&choices) + [0]
+        }
+    }
+
+    private static func quotaArguments<C: Choices>(_ choices: inout C) -> [String] {
+        let name = choices.one(of: ["nodes", "watches", "transactions", "node-size", "permissions", "nonsense"])
+        return choices.chance(40) ? [choices.one(of: ["1", "2", "x"]), name] : [name]
+    }
+
+    private static func path<C: Choices>(_ choices: inout C, special: Int = 1) -> [UInt8] {
+        if choices.chance(special) {
+            return Array(choices.one(of: ["@introduceDomain", "@releaseDomain", "@other"]).utf8)
+        }
+        if choices.chance(2) {
+            return Array(choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
+        }
+        var text = choices.one(of: [
+            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool", "/new",
+        ])
+        for _ in 0..<choices.one(of: [0, 0, 1, 1, 1, 2, 2, 3]) {
+            text = ReferenceTree.join(text, choices.one(of: ["a", "b", "c"]))
+        }
+        return Array(text.utf8)
+    }
+
+    private static func value<C: Choices>(_ choices: inout C) -> [UInt8] {
+        switch choices.below(20) {
+        case 0: return []
+        case 1: return [0, 255, 0]
+        case 2: return [UInt8](repeating: 0x76, count: choices.below(3000))
+        case 3...5: return [UInt8](repeating: 0x77, count: choices.below(12))
+        default: return Array("\(choices.below(4))".utf8)
+        }
+    }
+
+    private static func token<C: Choices>(_ choices: inout C) -> String {
+        if choices.chance(1) { return String(repeating: "t", count: 4060) }
+        return choices.one(of: ["t", "u", ""])
+    }
+
+    private static func watch<C: Choices>(_ choices: inout C) -> [UInt8] {
+        var payload = path(&choices, special: 5) + [0] + [UInt8](strings: [token(&choices)])
+        if choices.chance(30) { payload += [UInt8](strings: [choices.one(of: ["0", "1", "2", "x"])]) }
+        return payload
+    }
+
+    private static func permissions<C: Choices>(_ choices: inout C) -> [UInt8] {
+        var texts: [String] = []
+        for _ in 0...choices.one(of: [0, 0, 1, 1, 2, 5]) {
+            let mode = choices.one(of: ["n", "r", "w", "b", "b", "r"])
+            texts.append(mode + choices.one(of: ["0", "1", "1", "2", "2", "3", "7", "32757"]))
+        }
+        if choices.chance(3) { texts.append(choices.one(of: ["", "b", "x1", "r99999", "r1 "])) }
+        return path(&choices, special: 3) + [0] + [UInt8](strings: texts)
+    }
+
+    /// Makes the request malformed in one of the ways that clients have.
+    private mutating func spoil<C: Choices>(_ choices: inout C) {
+        switch choices.below(6) {
+        case 0: payload = []
+        case 1: if payload.last == 0 { payload.removeLast() }
+        case 2: payload += Array("extra".utf8)
+        case 3: payload += [0]
+        case 4: type = choices.one(of: [15, 16, 20, 27, 99, 65535, UInt32.max])
+        default: payload += [UInt8](repeating: 0x61, count: max(0, 4096 - payload.count))
+        }
+    }
+}

@@ -1,0 +1,65 @@
+// The world of a test: which domains exist is said by the test, and what the server logs is kept.
+
+import XenStore
+import XenStoreTypes
+
+/// A `World` without a machine.
+public final class TestWorld: World {
+    /// A line that the server logged.
+    public struct Line: Sendable {
+        public var level: LogLevel
+        public var text: String
+    }
+
+    /// The domains that exist; nil: all of them, as on a host without a hypervisor.
+    public var domains: [DomainID: DomainIdentity]?
+    /// What INTRODUCE and its like need. Off, they answer EINVAL.
+    public var canIntroduce = false
+    /// What was logged, oldest first. The test may empty it.
+    public var lines: [Line] = []
+    /// What was traced, oldest first.
+    public var traced: [String] = []
+    /// Reports written, by path (CONTROL `memreport FILE`).
+    public var reports: [String: String] = [:]
+    /// The trace files asked for, in order (CONTROL `logfile`). `/refused` is refused with EIO.
+    public var traceFiles: [String] = []
+
+    /// The ids that exist, each with a unique id of its own.
+    public convenience init(domains: [UInt16]) {
+        self.init()
+        self.domains = [:]
+        for id in domains { self.domains?[DomainID(id)] = DomainIdentity(uniqueID: 1000 + UInt64(id)) }
+    }
+
+    public override var hasHypervisor: Bool { canIntroduce }
+
+    public override func domain(_ id: DomainID) -> DomainIdentity? {
+        guard let domains else { return super.domain(id) }
+        return domains[id]
+    }
+
+    public override func log(_ level: LogLevel, _ line: Span<UInt8>) {
+        lines.append(Line(level: level, text: text(line)))
+    }
+
+    public override func trace(_ line: Span<UInt8>) { traced.append(text(line)) }
+
+    public override func setTraceFile(_ path: Span<UInt8>) throws(ErrorName) {
+        let name = text(path)
+        if name == "/refused" { throw .io }
+        traceFiles.append(name)
+    }
+
+    public override func writeReport(_ path: Span<UInt8>, _ report: Span<UInt8>) throws(ErrorName) {
+        reports[text(path)] = text(report)
+    }
+
+    private func text(_ bytes: Span<UInt8>) -> String {
+        String(decoding: [UInt8](copying: bytes), as: UTF8.self)
+    }
+}
+
+extension [UInt8] {
+    /// The span's bytes.
+    public init(copying span: Span<UInt8>) { self = span.withUnsafeBufferPointer { [UInt8]($0) } }
+}

@@ -1,0 +1,71 @@
+// Does each module import only what the table of docs/architecture.md allows it?
+
+import Testing
+
+@Suite struct ImportTests {
+    /// Module, and all that it may import.
+    static let allowed: [String: Set<String>] = [
+        "XenStoreTypes": [],
+        "XenStore": ["XenStoreTypes"],
+        "XenStoreHost": ["XenStoreTypes", "XenStore", "CXen", "CLinux", "CYAML", "Glibc"],
+        "xenstored": ["XenStoreHost", "ArgumentParser"],
+        // Will import XenStoreClient instead, once that is written.
+        "xenstore-bench": ["XenStoreTypes", "CLinux", "Glibc", "ArgumentParser"],
+    ]
+    /// These, and the tests, may import anything.
+    static let free: Set<String> = ["XenStoreTestKit"]
+
+    @Test func everyImportIsInTheTable() {
+        var found: [String] = []
+        for file in swiftFiles where file.path.hasPrefix("Sources/") {
+            let module = file.module ?? ""
+            if Self.free.contains(module) { continue }
+            guard let allowed = Self.allowed[module] else {
+                found.append("\(file.path): the module \(module) is not in the table")
+                continue
+            }
+            for (index, line) in file.lines.enumerated() {
+                guard let imported = importedModule(line), !allowed.contains(imported) else { continue }
+                found.append("\(file.place(index)): \(module) may not import \(imported)")
+            }
+        }
+        #expect(found == [])
+    }
+
+    @Test func everyModuleOfTheTableIsThere() {
+        let there = Set(swiftFiles.filter { $0.path.hasPrefix("Sources/") }.compactMap(\.module))
+        #expect(Set(Self.allowed.keys).union(Self.free) == there)
+    }
+
+    /// `-Ounchecked` drops the side effects of preconditions with their checks.
+    @Test func uncheckedBuildsAreNotUsed() {
+        let builds = tree.filter { ["Package.swift", "Makefile"].contains($0.path) }
+        #expect(builds.count == 2)
+        #expect(builds.filter { $0.lines.contains { $0.contains("-Ounchecked") } }.map(\.path) == [])
+    }
+
+    @Test(arguments: [
+        ("import Glibc", "Glibc"), ("@testable import XenStore", "XenStore"),
+        ("@_exported public import CXen", "CXen"), ("import struct Foundation.URL", "Foundation"),
+        ("    private import CLinux  // why", "CLinux"),
+    ])
+    func importsAreRecognised(line: String, module: String) {
+        #expect(importedModule(line) == module)
+    }
+
+    @Test(arguments: ["// import Glibc", "let importance = 1", "important()"])
+    func otherLinesAreNone(line: String) {
+        #expect(importedModule(line) == nil)
+    }
+}
+
+/// The module that a line of Swift imports, or nil if it is no import.
+func importedModule(_ line: String) -> String? {
+    let words = line.split { " .".contains($0) }.map(String.init)
+    let before: Set<String> = ["public", "package", "internal", "fileprivate", "private"]
+    let kinds: Set<String> = ["struct", "class", "enum", "protocol", "typealias", "func", "let", "var"]
+    guard let at = words.firstIndex(of: "import"),
+        words[..<at].allSatisfy({ before.contains($0) || $0.hasPrefix("@") })
+    else { return nil }
+    return words[(at + 1)...].first { !kinds.contains($0) }
+}

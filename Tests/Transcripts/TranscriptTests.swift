@@ -1,0 +1,78 @@
+// Does the daemon answer as the transcripts in `files` say? They are played in this process, each in several
+// ways, and against daemons behind sockets:
+//
+//     XENSTORE_TEST_SOCKET=/path[:/read-only]   our own daemon
+//     PEERS=1 XENSTORE_PEER_SOCKETS=c=/path,ocaml=/path   other daemons, by the names used in the files
+
+import Foundation
+import Testing
+import XenStoreTestKit
+
+private let environment = ProcessInfo.processInfo.environment
+
+private func transcripts() throws -> [Transcript] {
+    let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("files")
+    let files = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
+    return try files.filter { $0.pathExtension == "txt" }
+        .sorted { $0.lastPathComponent < $1.lastPathComponent }
+        .map { try Transcript(name: $0.lastPathComponent, text: String(contentsOf: $0, encoding: .utf8)) }
+}
+
+private func play(_ transcript: Transcript, _ peer: any TranscriptPeer) {
+    let player = TranscriptPlayer(transcript, peer)
+    player.play()
+    for failure in player.failures { Issue.record("\(peer.name.map { "\($0): " } ?? "")\(failure)") }
+}
+
+/// How a transcript is played in this process.
+enum Manner: CaseIterable {
+    case sockets, rings, bytewise
+}
+
+@Test func thereAreTranscripts() throws {
+    #expect(try transcripts().count > 10)
+}
+
+@Test(arguments: Manner.allCases)
+func inProcess(manner: Manner) throws {
+    for transcript in try transcripts() {
+        let peer = ServerPeer(for: transcript, bytewise: manner == .bytewise, sockets: manner == .sockets)
+        play(transcript, peer)
+        #expect(peer.server.checkInvariants() == 0, "\(transcript.name)")
+    }
+}
+
+/// Files about requests that the reference does not know.
+private let beyondReference: Set<String> = ["control.txt", "privileged.txt", "privilege.txt", "transaction_nodes.txt"]
+
+@Test func referenceStore() throws {
+    for transcript in try transcripts() where !beyondReference.contains(transcript.name) {
+        play(transcript, ReferencePeer(for: transcript))
+    }
+}
+
+/// Plays all that sockets can on one daemon.
+private func overSocket(_ peer: SocketPeer) throws {
+    for transcript in try transcripts() where !transcript.needsGuests {
+        if let name = peer.name, transcript.skipped.contains(name) { continue }
+        peer.clean()
+        play(transcript, peer)
+    }
+    peer.clean()
+}
+
+@Test(.enabled(if: environment["XENSTORE_TEST_SOCKET"] != nil))
+func overOurSocket() throws {
+    let paths = environment["XENSTORE_TEST_SOCKET"]!.split(separator: ":").map(String.init)
+    try overSocket(SocketPeer(name: nil, path: paths[0], readOnlyPath: paths.count > 1 ? paths[1] : nil))
+}
+
+@Test(.enabled(if: environment["PEERS"] == "1"))
+func otherDaemons() throws {
+    let named = (environment["XENSTORE_PEER_SOCKETS"] ?? "").split(separator: ",")
+    #expect(!named.isEmpty, "XENSTORE_PEER_SOCKETS=c=/path,ocaml=/path")
+    for one in named {
+        let parts = one.split(separator: "=").map(String.init)
+        try overSocket(SocketPeer(name: parts[0], path: parts[1]))
+    }
+}
