@@ -130,7 +130,8 @@ struct ReferenceRequest {
     }
 
     private func getFeature() throws(ErrorName) {
-        guard message.payload.isEmpty else { throw .nosys }
+        // The simulation asks for a domain's features in malformed requests only.
+        guard message.payload.isEmpty else { throw .inval }
         reply("15")
     }
 
