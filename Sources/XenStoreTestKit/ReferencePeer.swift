@@ -69,8 +69,8 @@ private final class ReferenceLine: TranscriptConnection {
 
     func isClosedByPeer() -> Bool {
         guard received.count >= MessageHeader.size else { return false }
-        let header = MessageHeader(reading: received.span.bytes)
-        return header.length > UInt32(MessageHeader.payloadMax)
+        let bytes = received
+        return MessageHeader(reading: bytes.span.bytes).length > UInt32(MessageHeader.payloadMax)
     }
 
     func close() {

@@ -157,7 +157,8 @@ extension XenstoredCommand {
         do {
             let command = try parse(try OptionForm.canonical(arguments))
             let options = try command.daemonOptions()
-            guard command.checkConfiguration else { return serve(options) }
+            if let refusal = options.hypervisorRefusal { throw OptionMistake(refusal) }
+            guard command.checkConfiguration else { return runDaemon(options) }
             print("\(command.configurationFile ?? options.file ?? "no configuration file, the defaults"): ok")
             return 0
         } catch let mistakes as ConfigurationMistakes {
@@ -222,10 +223,4 @@ private func complain(_ text: String) {
         if count < 0, errno != EINTR { return }
         sent += max(count, 0)
     }
-}
-
-/// The lead's: the daemon itself.
-private func serve(_ options: DaemonOptions) -> Int32 {
-    complain("xenstored: the configuration is good, but this build has no daemon in it yet")
-    return 1
 }

@@ -143,7 +143,7 @@ extension Expected where Value == Configuration.LogDestination {
 extension Expected where Value == TraceSwitches {
     /// A list of switches' names.
     static var traceSwitches: Expected {
-        let names = TraceSwitches.named
+        let names = TraceSwitches.choices
         let list = Expected<[TraceSwitches]>.list(
             of: .choice(names), "a list of switches (\(names.map(\.name).joined(separator: ", "))), or []")
         return Expected { node, reading in

@@ -104,8 +104,6 @@ public struct Configuration: Equatable, Sendable {
 }
 
 extension TraceSwitches {
-    /// The switches by the names that files, `--trace-control` and CONTROL `log` use.
-    public static let named: [(name: String, value: TraceSwitches)] = [
-        ("io", .io), ("obj", .obj), ("wrl", .wrl), ("acc", .acc),
-    ]
+    /// The core's names for the switches, as files and `--trace-control` use them.
+    static let choices = named.map { (name: $0.name.description, value: $0.value) }
 }

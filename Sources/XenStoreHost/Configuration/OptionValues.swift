@@ -40,9 +40,9 @@ public struct TraceChange: Equatable, Sendable {
     public init(parsing text: String) throws(OptionMistake) {
         let sign = text.utf8.first
         guard sign == UInt8(ascii: "+") || sign == UInt8(ascii: "-"),
-            let named = TraceSwitches.named.first(where: { $0.name == text.dropFirst() })
+            let named = TraceSwitches.choices.first(where: { $0.name == text.dropFirst() })
         else {
-            let names = alternatives(TraceSwitches.named.map(\.name))
+            let names = alternatives(TraceSwitches.choices.map(\.name))
             throw OptionMistake(found: quoted(text), expected: "+ or - and one of \(names)")
         }
         switches = named.value
