@@ -51,7 +51,8 @@ let package = Package(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
             swiftSettings: strict),
         .testTarget(
-            name: "HostTests", dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
+            name: "HostTests",
+            dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
             swiftSettings: strict),
         .testTarget(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],

@@ -9,7 +9,8 @@ import XenStoreTypes
 public enum Subject: Hashable, Sendable {
     /// A domain, over its ring or, for the daemon's own domain, over a socket.
     case domain(DomainID)
-    /// A socket peer that is neither root nor the daemon's user: nothing is granted to it by node permissions.
+    /// A socket peer that is neither root nor the daemon's user: nothing is granted to it by node
+    /// permissions.
     case user(UInt32)
 }
 

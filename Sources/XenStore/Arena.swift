@@ -3,7 +3,8 @@
 // One of the module's three files with unsafe pointers. Invariants:
 // - An id is 1 or more; 0 means "none". An id stays valid until it is freed; records never move.
 // - Everything hangs on one `let` pointer, so that no access needs an exclusivity check.
-// - Memory that a freed record used serves the next one; it is never given back to the system before `destroy`.
+// - Memory that a freed record used serves the next one; it is never given back to the system before
+//   `destroy`.
 
 /// A growing set of records in chunks of 512.
 struct Arena<Record: BitwiseCopyable> {
@@ -89,8 +90,8 @@ struct Arena<Record: BitwiseCopyable> {
 
 /// Finds record ids by a 64-bit hash: open addressing, linear probing, no tombstones.
 ///
-/// An entry is `hash's upper half << 32 | id`; 0 is free. So neither probing nor growing touches the records themselves.
-/// The caller decides which of the records with an equal upper half is the one.
+/// An entry is `hash's upper half << 32 | id`; 0 is free. So neither probing nor growing touches the records
+/// themselves. The caller decides which of the records with an equal upper half is the one.
 struct HashIndex {
     private struct Root {
         var entries: UnsafeMutablePointer<UInt64>

@@ -1,13 +1,14 @@
 // A path as requests name it, made canonical and cut into components (specification, section A, "Paths").
 //
-// Invariants: `depth` components stand in `components[1...depth]`; component 0 is the root ("/", or "@" for special
-// nodes, which is no prefix that anybody can name). `bytes` holds the whole absolute path; component i's name ends
-// at `components[i].end`, and the path of the first i components is `bytes[0 ..< components[i].end]` ("/" for i = 0).
+// Invariants: `depth` components stand in `components[1...depth]`; component 0 is the root ("/", or "@" for
+// special nodes, which is no prefix that anybody can name). `bytes` holds the whole absolute path; component
+// i's name ends at `components[i].end`, and the path of the first i components is `bytes[0 ..<
+// components[i].end]` ("/" for i = 0).
 
 import XenStoreTypes
 
-/// A canonical absolute path with the chained hash of each of its prefixes. One is used again for every request, so that
-/// parsing allocates nothing.
+/// A canonical absolute path with the chained hash of each of its prefixes. One is used again for every
+/// request, so that parsing allocates nothing.
 final class ParsedPath {
     struct Component: BitwiseCopyable {
         /// Where the name begins and ends in the path.
@@ -29,7 +30,8 @@ final class ParsedPath {
     private(set) var isSpecial = false
     /// The path was given relative to the caller's home.
     private(set) var isRelative = false
-    /// How many bytes at the start are the home that a relative path was completed with, its closing slash included.
+    /// How many bytes at the start are the home that a relative path was completed with, its closing slash
+    /// included.
     private(set) var homeCount = 0
 
     let rootHash: UInt64
@@ -43,8 +45,8 @@ final class ParsedPath {
         components.reserveCapacity(64)
     }
 
-    /// Takes a path from a request. Throws EINVAL where the specification has it; a leading `@` only passes if
-    /// `allowSpecial`. `home` is the domain to which a relative path belongs.
+    /// Takes a path from a request. Throws EINVAL where the specification has it; a leading `@` only passes
+    /// if `allowSpecial`. `home` is the domain to which a relative path belongs.
     func parse(_ given: Bytes, home: DomainID, allowSpecial: Bool = false) throws(ErrorName) {
         if given.isEmpty { throw .inval }
         text.removeAll(keepingCapacity: true)

@@ -28,7 +28,8 @@ extension ReferenceRequest {
         let all = try strings(message.payload)
         guard all.count == 2 else { throw .inval }
         let path = try path(all[0], special: true)
-        guard let index = connection.watches.firstIndex(where: { $0.path == path && $0.token == all[1] }) else {
+        guard let index = connection.watches.firstIndex(where: { $0.path == path && $0.token == all[1] })
+        else {
             throw .noent
         }
         connection.watches.remove(at: index)
@@ -91,7 +92,8 @@ extension ReferenceRequest {
         }
         for removal in removals {
             let isBack = transaction.changes.contains(removal.top)
-            store.fireRemoval(removal.gone, top: isBack ? nil : removal.top, before: before, after: store.tree)
+            store.fireRemoval(
+                removal.gone, top: isBack ? nil : removal.top, before: before, after: store.tree)
         }
         for path in transaction.changes where transaction.announced.contains(path) {
             store.fire(path, before: before, after: store.tree)

@@ -3,7 +3,8 @@
 // - An event equal to one that is queued and unsent on the same connection is dropped, if no reply was queued
 //   there since. An event of a special path is never dropped.
 // - A change of a special node's permissions fires nothing: its watches tell of domains.
-// - Whether the watcher may read is asked of the whole tree before and after the change: the node or its parent.
+// - Whether the watcher may read is asked of the whole tree before and after the change: the node or its
+//   parent.
 
 import XenStoreTypes
 

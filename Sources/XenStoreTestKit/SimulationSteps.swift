@@ -1,12 +1,13 @@
-// What a simulation does, step by step. A step says everything by itself (which of the open transactions, which
-// path), so that any of them can be left out of a failing run and the rest still means something.
+// What a simulation does, step by step. A step says everything by itself (which of the open transactions,
+// which path), so that any of them can be left out of a failing run and the rest still means something.
 
 import XenStoreTypes
 
 /// One step of a simulation.
 public struct Step: Sendable, CustomStringConvertible {
     public enum Action: Sendable {
-        /// Whole requests, handed over in one go. `transaction` picks one of the connection's open ones, or none.
+        /// Whole requests, handed over in one go. `transaction` picks one of the connection's open ones, or
+        /// none.
         case requests([Request])
         /// A request cut into pieces at these places, with other connections' turns between them left out.
         case pieces(Request, cuts: [Int])
@@ -75,7 +76,8 @@ extension Step.Request {
 
     private static func type<C: Choices>(_ choices: inout C) -> MessageType {
         let weights: [(MessageType, Int)] = [
-            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9), (.setPermissions, 9),
+            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9),
+            (.setPermissions, 9),
             (.getPermissions, 4), (.directoryPart, 4), (.watch, 8), (.unwatch, 3), (.transactionStart, 10),
             (.transactionEnd, 12), (.resetWatches, 1), (.getDomainPath, 1), (.getFeature, 1), (.getQuota, 1),
             (.setQuota, 1), (.introduce, 1), (.restrict, 1),
@@ -94,7 +96,8 @@ extension Step.Request {
         case .watch: return watch(&choices)
         case .unwatch: return path(&choices, special: 5) + [0] + [UInt8](strings: [token(&choices)])
         case .directoryPart:
-            return path(&choices) + [0] + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
+            return path(&choices) + [0]
+                + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
         case .setPermissions: return permissions(&choices)
         case .getPermissions: return path(&choices, special: 15) + [0]
         case .transactionStart, .resetWatches: return [0]
@@ -103,14 +106,17 @@ extension Step.Request {
         case .getFeature: return []
         case .getQuota: return [UInt8](strings: quotaArguments(&choices))
         case .setQuota:
-            return [UInt8](strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
+            return [UInt8](
+                strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
         case .introduce: return [UInt8](strings: ["1", "1", "1"])
         default: return path(&choices) + [0]
         }
     }
 
     private static func quotaArguments<C: Choices>(_ choices: inout C) -> [String] {
-        let name = choices.one(of: ["nodes", "watches", "transactions", "node-size", "permissions", "nonsense"])
+        let name = choices.one(of: [
+            "nodes", "watches", "transactions", "node-size", "permissions", "nonsense",
+        ])
         return choices.chance(40) ? [choices.one(of: ["1", "2", "x"]), name] : [name]
     }
 
@@ -119,10 +125,12 @@ extension Step.Request {
             return Array(choices.one(of: ["@introduceDomain", "@releaseDomain", "@other"]).utf8)
         }
         if choices.chance(2) {
-            return Array(choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
+            return Array(
+                choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
         }
         var text = choices.one(of: [
-            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool", "/new",
+            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool",
+            "/new",
         ])
         for _ in 0..<choices.one(of: [0, 0, 1, 1, 1, 2, 2, 3]) {
             text = ReferenceTree.join(text, choices.one(of: ["a", "b", "c"]))

@@ -62,7 +62,8 @@ import Testing
         #expect(found == [])
     }
 
-    /// A trap in the core is a promise about its caller: its message says which, or a comment on its line or above.
+    /// A trap in the core is a promise about its caller: its message says which, or a comment on its line or
+    /// above.
     @Test func theCoreTrapsOnlyWithAReason() {
         let traps = ["try!", "as!", "fatalError()", "preconditionFailure()"]
         var found: [String] = []
