@@ -34,4 +34,7 @@ int linux_pipe(int ends[2]);
 /* The calling thread's name, as ps and gdb show it: at most 15 bytes. */
 void linux_name_thread(const char *name);
 
+/* Lets one thread run on one CPU only. Returns 0, or -1 with errno: EINVAL for a CPU that is not there. */
+int linux_pin_thread(pid_t thread, int cpu);
+
 #endif

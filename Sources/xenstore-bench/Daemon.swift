@@ -1,0 +1,114 @@
+// A daemon under measurement: found running, or started for it.
+
+import Glibc
+
+/// A daemon that answers on a socket. One that we started ends with `stop`.
+final class Daemon {
+    /// All nodes that we make are below this one.
+    static let root = "/bench"
+
+    let process: Process
+    let socket: String
+    /// Its run directory, where we started it.
+    private let directory: String?
+
+    /// Takes the daemon as it runs, or starts it and waits until it listens.
+    ///
+    /// A daemon of our own runs with XENSTORED_RUNDIR naming an empty directory, must put `socket` there
+    /// within ten seconds, and must not go into the background. Either runs on `cpu` from then on, if one is
+    /// named.
+    init(_ source: TargetArgument.Source, cpu: Int?) throws(Failure) {
+        switch source {
+        case .running(let pid, let path):
+            process = Process(pid: pid)
+            socket = path
+            directory = nil
+            // What a run that was interrupted left there.
+            try connect().call(.remove, Daemon.root + "\0")
+        case .command(let command):
+            let directory = try Daemon.emptyDirectory()
+            self.directory = directory
+            socket = directory + "/socket"
+            process = Process(pid: try Daemon.spawn(command, directory))
+            try waitForSocket(command)
+        }
+        if let cpu { try process.pin(to: cpu) }
+    }
+
+    func connect() throws(Failure) -> Connection { try Connection(to: socket) }
+
+    func cpuTime() throws(Failure) -> UInt64 { try process.cpuTime() }
+
+    /// Leaves a daemon without our nodes, or ends it if it is ours: by SIGTERM, and SIGKILL two seconds
+    /// later.
+    func stop() {
+        guard let directory else {
+            _ = try? connect().call(.remove, Daemon.root + "\0")
+            return
+        }
+        kill(process.pid, SIGTERM)
+        if !hasEnded(within: 2) {
+            kill(process.pid, SIGKILL)
+            _ = hasEnded(within: 10)
+        }
+        for name in fileNames(in: directory) { unlink(directory + "/" + name) }
+        rmdir(directory)
+    }
+
+    private func waitForSocket(_ command: String) throws(Failure) {
+        for _ in 0..<1000 {
+            if (try? connect()) != nil { return }
+            if hasEnded(within: 0) { break }
+            usleep(10_000)
+        }
+        let said = readFile(directory! + "/bench-output") ?? ""
+        stop()
+        throw Failure("'\(command)' does not listen on $XENSTORED_RUNDIR/socket\n\(said)")
+    }
+
+    /// Whether the child is gone (it is reaped here), waiting for it for some seconds.
+    private func hasEnded(within seconds: Int) -> Bool {
+        for step in 0...(seconds * 100) {
+            if step > 0 { usleep(10_000) }
+            if waitpid(process.pid, nil, WNOHANG) != 0 { return true }
+        }
+        return false
+    }
+
+    private static func emptyDirectory() throws(Failure) -> String {
+        let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
+        var template = Array((parent + "/xenstore-bench.XXXXXX").utf8CString)
+        guard mkdtemp(&template) != nil else { throw .call("mkdtemp in \(parent)") }
+        return String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    /// Starts a shell that becomes `command`; what it prints goes to `bench-output` in the directory.
+    private static func spawn(_ command: String, _ directory: String) throws(Failure) -> pid_t {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, directory + "/bench-output", O_WRONLY | O_CREAT, 0o600)
+        posix_spawn_file_actions_adddup2(&actions, 1, 2)
+
+        // Ours, as the process was given it: `environ` is a variable that Swift 6 lets nobody read.
+        let inherited = (readFile("/proc/self/environ") ?? "").split(separator: "\0").filter {
+            !$0.hasPrefix("XENSTORED_RUNDIR=") && !$0.hasPrefix("XENSTORED_PATH=")
+        }
+        var environment = terminated(inherited.map { String($0) } + ["XENSTORED_RUNDIR=" + directory])
+        var arguments = terminated(["sh", "-c", "exec " + command])
+        defer { for string in environment + arguments { free(string) } }
+        var pid: pid_t = 0
+        let failure = posix_spawn(&pid, "/bin/sh", &actions, nil, &arguments, &environment)
+        guard failure == 0 else {
+            errno = failure
+            throw .call("posix_spawn")
+        }
+        return pid
+    }
+
+    /// Copies for C, with a null pointer behind them; the caller frees each.
+    private static func terminated(_ strings: [String]) -> [UnsafeMutablePointer<CChar>?] {
+        strings.map { strdup($0) } + [nil]
+    }
+}

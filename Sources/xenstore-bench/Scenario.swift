@@ -1,0 +1,58 @@
+// The list of what is measured. Each scenario is a function of one daemon, in a file with its family.
+
+/// How much of everything. The bounds are asked at `full`; `small` only shows that everything runs.
+struct Scale: Sendable {
+    /// Requests of a load, and the seconds after which a slow daemon is let off the rest.
+    var requests: Int
+    var seconds: Double
+    var watches: Int
+    var idleConnections: Int
+    /// Transactions that shall commit beside each other, and beside a writer.
+    var commits: Int
+    /// Nodes in the store, in a tree that is removed, and in one directory.
+    var nodes: Int
+    var treeNodes: Int
+    var children: Int
+    /// Seconds after which a daemon gets no more nodes.
+    var buildSeconds: Double
+
+    static let small = Scale(
+        requests: 1000, seconds: 1, watches: 2000, idleConnections: 100, commits: 32, nodes: 20_000,
+        treeNodes: 10_000, children: 1000, buildSeconds: 2)
+    static let full = Scale(
+        requests: 30_000, seconds: 3, watches: 50_000, idleConnections: 5000, commits: 320, nodes: 1_000_000,
+        treeNodes: 100_000, children: 20_000, buildSeconds: 60)
+}
+
+struct Scenario: Sendable {
+    /// What `--scenario` calls it.
+    var name: String
+    /// What the table calls it.
+    var title: String
+    /// More rounds than this are not worth their time.
+    var mostRounds = Int.max
+    /// Measures a daemon that holds none of our nodes. It need not clean up.
+    var measure: @Sendable (Daemon, Scale) throws(Failure) -> [Figure]
+
+    static let all: [Scenario] = [
+        .read, .write, .outstandingReads, .outstandingWrites,
+        .watches, .idleConnections,
+        .siblings, .hammer,
+        .nodes, .tree, .directory,
+    ]
+}
+
+extension Daemon {
+    /// Runs a tenth of the load to warm up, then all of it, and counts the daemon's CPU time.
+    func run(
+        _ size: LoadSize, on connection: Connection, request: (Int, inout RequestBytes) -> Void
+    ) throws(Failure) -> Load {
+        let warmUp = LoadSize(
+            requests: size.requests / 10, outstanding: size.outstanding, seconds: size.seconds / 10)
+        _ = try connection.run(warmUp, request: request)
+        let before = try cpuTime()
+        var load = try connection.run(size, request: request)
+        load.daemonTime = try cpuTime() - before
+        return load
+    }
+}
