@@ -65,8 +65,12 @@ extension Server {
             connection: connection, header: header, payload: payload, transaction: 0, view: 0,
             isDiscarded: false)
         if reservation.transaction != 0 && mustWait(request) {
-            hold(connection)
-            return false
+            if transactions.table[reservation.transaction].connection != connection.id {
+                hold(connection)
+                return false
+            }
+            // It gets in its own transaction's way: nobody else is to wait for that.
+            endReservation()
         }
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {
