@@ -136,10 +136,10 @@ final class ParsedPath {
 
     /// Bytes that count against the `path-max` quota: those after a leading `/local/domain/N/`.
     var countedLength: Int {
-        if depth < 3 || isSpecial { return text.count }
-        let isHome =
+        if depth < 4 || isSpecial { return text.count }
+        let isInHome =
             withName(1) { $0.equals("local") } && withName(2) { $0.equals("domain") }
             && withName(3) { $0.decimal != nil }
-        return isHome ? text.count - min(text.count, Int(components[3].end) + 1) : text.count
+        return isInHome ? text.count - Int(components[4].begin) : text.count
     }
 }

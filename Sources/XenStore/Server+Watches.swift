@@ -60,7 +60,9 @@ extension Server {
     private func queue(_ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64) {
         if connection.isBroken || isOverEvents(connection, path.count) { return }
         let isSpecial = path.count > 0 && path[0] == 0x40
-        let key = isSpecial ? nil : hash(watches.table[watch].hash, pathHash)
+        // Equal events may come of different watches: the token and the path's form and text are all that counts.
+        let home = UInt64(watches.table[watch].homeCount)
+        let key = isSpecial ? nil : hash(pathHash &+ home, watches.token(watch))
         if connection.unsentCount == 0 { connection.unreadSince = now }
         connection.queueEvent(path: path, token: watches.token(watch), key: key)
         if connection.isSocket && connection.unsentCount > configuration.socketOutputMax {

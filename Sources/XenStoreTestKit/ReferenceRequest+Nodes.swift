@@ -14,9 +14,12 @@ extension ReferenceRequest {
     /// The node at `path`, if it grants `right`. A missing one is ENOENT only for those whom the nearest existing
     /// ancestor grants the right.
     @discardableResult
-    private func find(_ path: String, _ right: ReferenceRight) throws(ErrorName) -> ReferenceNode {
+    private func find(
+        _ path: String, _ right: ReferenceRight, listing: Bool = false
+    ) throws(ErrorName) -> ReferenceNode {
         if let node = view[path] {
-            transaction?.noteRead(path)
+            if listing { transaction?.noteAnchor(path) } else { transaction?.noteRead(path) }
+            if listing { transaction?.noteList(path) }
             guard store.grants(node.permissions, subject, right) else { throw .acces }
             return node
         }
@@ -56,8 +59,7 @@ extension ReferenceRequest {
     }
 
     private func childList(_ path: String) throws(ErrorName) -> [UInt8] {
-        let node = try find(path, .read)
-        transaction?.noteList(path)
+        let node = try find(path, .read, listing: true)
         return [UInt8](strings: node.children)
     }
 

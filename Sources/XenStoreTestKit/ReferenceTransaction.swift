@@ -6,6 +6,8 @@
 //   is there again at the commit was not changed.
 // - A request that was refused has still looked at what it looked at.
 // - Creating a node changes its parent's child list, not the parent.
+// - DIRECTORY reads the child list and the permissions, not the value: these may change, if they are equal again
+//   at the commit the permissions have not changed.
 // - MKDIR of an existing node reads it.
 // - A transaction without a change of its own never conflicts.
 
@@ -24,6 +26,8 @@ struct ReferenceTransaction {
     var touched: Set<String> = []
     /// Nodes of the snapshot whose child list was read.
     var listed: Set<String> = []
+    /// Nodes of the snapshot that must be there still, with equal permissions.
+    var anchors: Set<String> = []
     var absences: Set<Absence> = []
     /// Nodes of the snapshot that were removed, tops in the order of removal.
     var removedTops: [String] = []
@@ -54,6 +58,11 @@ struct ReferenceTransaction {
         if isOfSnapshot(path) { listed.insert(path) }
     }
 
+    /// Only whether it is there and what its permissions are was looked at.
+    mutating func noteAnchor(_ path: String) {
+        if isOfSnapshot(path) { anchors.insert(path) }
+    }
+
     /// `path` is absent in the view.
     mutating func noteAbsence(_ path: String) {
         guard let gap = view.gap(path), isOfSnapshot(gap.ancestor), base[gap.missing] == nil else { return }
@@ -81,10 +90,10 @@ struct ReferenceTransaction {
         guard hasWritten else { return false }
         for path in touched.union(removed) where !isUnchanged(path, live) { return true }
         for path in listed.union(removed) where live[path]?.listing != base[path]?.listing { return true }
-        for absence in absences {
-            guard live[absence.missing] == nil, let ancestor = live[absence.ancestor],
-                let old = base[absence.ancestor], ancestor.birth == old.birth,
-                ancestor.permissions == old.permissions
+        for absence in absences where live[absence.missing] != nil { return true }
+        for path in anchors.union(absences.map(\.ancestor)) {
+            guard let now = live[path], let old = base[path], now.birth == old.birth,
+                now.permissions == old.permissions
             else { return true }
         }
         return false

@@ -36,9 +36,9 @@ public struct ReferenceTree {
 
     public subscript(path: String) -> ReferenceNode? { nodes[path] }
 
-    /// How many nodes are charged to `domain`.
+    /// How many nodes are charged to `domain`: special ones are nobody's.
     func count(ownedBy domain: DomainID) -> Int {
-        nodes.values.count { $0.permissions[0].domain == domain }
+        nodes.count { $0.key.hasPrefix("/") && $0.value.permissions[0].domain == domain }
     }
 
     /// Adds a node, last among its siblings. Its parent must exist.

@@ -2,6 +2,7 @@
 //
 // - An event equal to one that is queued and unsent on the same connection is dropped, if no reply was queued
 //   there since. An event of a special path is never dropped.
+// - A change of a special node's permissions fires nothing: its watches tell of domains.
 // - Whether the watcher may read is asked of the whole tree before and after the change: the node or its parent.
 
 import XenStoreTypes
@@ -35,6 +36,7 @@ public enum Expected {
 extension ReferenceStore {
     /// Queues the events of one changed node on every connection.
     func fire(_ path: String, exactly: Bool = false, before: ReferenceTree, after: ReferenceTree) {
+        if path.hasPrefix("@") { return }
         for connection in connections.values {
             var events: [[UInt8]] = []
             for watch in connection.watches where watch.matches(path, exactly: exactly) {

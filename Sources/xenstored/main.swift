@@ -1,1 +1,6 @@
-print("xenstored")
+// The daemon's executable: a command line in, an exit status out.
+
+import Glibc
+import XenStoreHost
+
+exit(XenstoredCommand.main(Array(CommandLine.arguments.dropFirst())))

@@ -42,6 +42,15 @@ func inProcess(manner: Manner) throws {
     }
 }
 
+/// Files about requests that the reference does not know.
+private let beyondReference: Set<String> = ["control.txt", "privileged.txt", "privilege.txt", "transaction_nodes.txt"]
+
+@Test func referenceStore() throws {
+    for transcript in try transcripts() where !beyondReference.contains(transcript.name) {
+        play(transcript, ReferencePeer(for: transcript))
+    }
+}
+
 /// Plays all that sockets can on one daemon.
 private func overSocket(_ peer: SocketPeer) throws {
     for transcript in try transcripts() where !transcript.needsGuests {

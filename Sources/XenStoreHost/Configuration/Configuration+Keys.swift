@@ -1,0 +1,153 @@
+// The keys of a configuration file: which there are, and what each may hold.
+
+import XenStore
+import XenStoreTypes
+
+extension Configuration {
+    /// Every key that a file may have, outermost first, as `sockets[].path`. Aliases are not in it.
+    public static var keyPaths: [String] { keys.flatMap(\.paths) }
+
+    static var keys: [Key<Configuration>] {
+        [
+            Key(
+                "hypervisor", \.hypervisor,
+                .choice(Hypervisor.allCases.map { (name: $0.rawValue, value: $0) })),
+            Key(
+                "sockets", \.sockets, blank: Socket(path: ""), keys: Socket.keys, lengths: 1...16,
+                check: Socket.check),
+            Key("store", \.store, keys: Store.keys),
+            Key("quotas", \.quotas, keys: QuotaLimits.keys),
+            Key("transactions", \.transactions, keys: Transactions.keys),
+            Key("log", \.log, keys: Log.keys),
+            Key("pid-file", \.pidFile, .pathOrNone),
+            Key("domain", \.domain, .domain),
+            Key("privileged-domain", \.privilegedDomain, .domain),
+        ]
+    }
+}
+
+extension Configuration.Socket {
+    static var keys: [Key<Self>] {
+        [
+            Key("path", \.path, .path(max: socketPathMax)),
+            Key("mode", \.mode, .socketMode),
+            Key("owner", \.owner, .user),
+            Key("group", \.group, .group),
+            Key("read-only", \.readOnly, .flag),
+        ]
+    }
+
+    /// Notes a path that an earlier socket has.
+    static func check(_ socket: Self, _ before: [Self], _ place: Place, _ reading: inout Reading) {
+        if !socket.path.isEmpty, before.contains(where: { $0.path == socket.path }) {
+            reading.mistakes.add(
+                place, found: "the socket \(quoted(socket.path)) again", expected: "another path")
+        }
+    }
+}
+
+extension Expected where Value == UInt32 {
+    /// A file mode as an octal number in quotes (without them YAML 1.1 and 1.2 read different numbers), and
+    /// nothing in it for group and others: a socket that others can reach needs a policy that says what they
+    /// may do, and there is none yet (specification, end of section A).
+    static var socketMode: Expected {
+        let what = "an octal file mode in quotes, such as \"0600\""
+        return Expected { node, reading in
+            guard case .scalar(let text, plain: false) = node.content, (3...4).contains(text.utf8.count),
+                text.utf8.allSatisfy({ (0x30...0x37).contains($0) }), let mode = UInt32(text, radix: 8),
+                mode <= 0o777
+            else {
+                let bare =
+                    if case .scalar(let text, plain: true) = node.content { !text.isEmpty } else { false }
+                let found = bare ? "\(node.found) without quotes" : node.found
+                reading.mistakes.add(node.place, found: found, expected: what)
+                return nil
+            }
+            guard mode & 0o077 == 0 else {
+                reading.mistakes.add(
+                    node.place, found: "the mode \(quoted(text))",
+                    expected: "nothing for group and others, such as \"0600\": who else may connect needs an "
+                        + "access policy to say what they may do, and this release has none")
+                return nil
+            }
+            return mode
+        }
+    }
+}
+
+extension Configuration.Store {
+    static var keys: [Key<Self>] {
+        [
+            Key("backend", \.backend, .choice(Configuration.Backend.allCases.map { ($0.rawValue, $0) })),
+            Key("options", \.options, keys: [] as [Key<Configuration.NoOptions>]),
+        ]
+    }
+}
+
+extension QuotaLimits {
+    /// The core's names (specification, section E) and `soft-memory`. 0 is unlimited.
+    static var keys: [Key<Self>] {
+        QuotaName.allCases.map { quota in
+            let isBytes = quota == .memory || quota == .nodeSize || quota == .pathMax
+            return Key(
+                quota.text, aliases: quota == .nodePermissions ? ["permissions"] : [], \QuotaLimits[quota],
+                isBytes ? .bytes(0...UInt32.max) : .number(0...UInt32.max))
+        } + [Key("soft-memory", \.softMemory, .bytes(0...UInt32.max))]
+    }
+}
+
+extension QuotaName {
+    /// The quota's name as a string.
+    var text: String { name.description }
+}
+
+extension Configuration.Transactions {
+    static var keys: [Key<Self>] {
+        [Key("snapshot-memory", \.snapshotMemory, .bytes((64 << 10)...(1 << 40)))]
+    }
+}
+
+extension Configuration.Log {
+    static var keys: [Key<Self>] {
+        [
+            Key("level", \.level, .choice(levels)),
+            Key("destination", \.destination, .logDestination),
+            Key("trace", \.trace, .traceSwitches),
+            Key("trace-file", \.traceFile, .pathOrNone),
+        ]
+    }
+
+    private static var levels: [(name: String, value: LogLevel)] {
+        [
+            ("error", .error), ("warning", .warning), ("notice", .notice), ("info", .info),
+            ("debug", .debug),
+        ]
+    }
+}
+
+extension Expected where Value == Configuration.LogDestination {
+    static var logDestination: Expected {
+        let what = "auto, stderr, syslog, journal or the absolute path of a file (at most \(pathMax) bytes)"
+        return Expected(what, plain: false) { text in
+            switch text {
+            case "auto": .auto
+            case "stderr": .stderr
+            case "syslog": .syslog
+            case "journal": .journal
+            default: isAbsoluteFilePath(text, max: pathMax) ? .file(text) : nil
+            }
+        }
+    }
+}
+
+extension Expected where Value == TraceSwitches {
+    /// A list of switches' names.
+    static var traceSwitches: Expected {
+        let names = TraceSwitches.choices
+        let list = Expected<[TraceSwitches]>.list(
+            of: .choice(names), "a list of switches (\(names.map(\.name).joined(separator: ", "))), or []")
+        return Expected { node, reading in
+            list.read(node, &reading).map { TraceSwitches($0) }
+        }
+    }
+}

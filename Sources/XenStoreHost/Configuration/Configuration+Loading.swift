@@ -1,0 +1,134 @@
+// Where a configuration comes from: the environment, then a file over it.
+
+import Glibc
+
+extension Configuration {
+    /// What the process was started with.
+    public struct Environment: Equatable, Sendable {
+        /// XENSTORED_PATH: the default socket's whole path.
+        public var socketPath: String?
+        /// XENSTORED_RUNDIR: the directory of the default socket.
+        public var runDirectory: String?
+        /// What relative paths of the environment and the command line start from. Absolute.
+        public var workingDirectory: String
+
+        public init(socketPath: String? = nil, runDirectory: String? = nil, workingDirectory: String = "/") {
+            self.socketPath = socketPath
+            self.runDirectory = runDirectory
+            self.workingDirectory = workingDirectory
+        }
+
+        /// This process's. An empty variable counts as unset.
+        public static var process: Environment {
+            func value(_ name: String) -> String? {
+                guard let text = getenv(name).map({ String(cString: $0) }), !text.isEmpty else { return nil }
+                return text
+            }
+            var directory = "/"
+            if let current = getcwd(nil, 0) {
+                directory = String(cString: current)
+                free(current)
+            }
+            return Environment(
+                socketPath: value("XENSTORED_PATH"), runDirectory: value("XENSTORED_RUNDIR"),
+                workingDirectory: directory)
+        }
+
+        /// `path`, made absolute, since a daemon leaves the directory that it was started in.
+        public func absolute(_ path: String) -> String {
+            path.utf8.first == UInt8(ascii: "/") ? path : "\(workingDirectory)/\(path)"
+        }
+    }
+
+    /// The defaults, with the default socket where the environment says (specification, section H).
+    ///
+    /// Throws if no socket can be there.
+    public init(environment: Environment) throws(ConfigurationMistakes) {
+        self.init()
+        let variable: String
+        let path: String
+        if let whole = environment.socketPath {
+            (variable, path) = ("XENSTORED_PATH", whole)
+        } else if let directory = environment.runDirectory {
+            (variable, path) = ("XENSTORED_RUNDIR", directory + "/socket")
+        } else {
+            return
+        }
+        let absolute = environment.absolute(path)
+        guard isAbsoluteFilePath(absolute, max: socketPathMax) else {
+            let expected = "a file's path of at most \(socketPathMax) bytes"
+            throw ConfigurationMistakes(
+                file: variable, text: "found the socket \(quoted(absolute)), expected \(expected)")
+        }
+        sockets = [Socket(path: absolute)]
+    }
+
+    /// Puts what the file `name` says in `bytes` over `self`.
+    ///
+    /// Throws every mistake in it, and then changes nothing.
+    public mutating func read(
+        _ bytes: [UInt8], file name: String, accounts: Accounts = .machine
+    ) throws(ConfigurationMistakes) {
+        var reading = Reading(mistakes: MistakeList(file: name), accounts: accounts)
+        var result = self
+        if bytes.count > Self.fileMax {
+            reading.mistakes.add(nil, "found more than \(Self.fileMax) bytes, expected a configuration")
+        } else if let root = readYAML(bytes, &reading.mistakes), root.content != .scalar("", plain: true) {
+            readMapping(root, Self.keys, into: &result, &reading)
+        }
+        if let mistakes = reading.mistakes.all { throw mistakes }
+        self = result
+    }
+
+    /// The most bytes that a configuration file may have.
+    public static let fileMax = 256 << 10
+
+    /// Puts the file at `path` over `self`. Mistakes call it `name`.
+    ///
+    /// Throws every mistake in it, or why it cannot be read, and then changes nothing.
+    public mutating func read(
+        file path: String, as name: String, accounts: Accounts = .machine
+    ) throws(ConfigurationMistakes) {
+        let bytes: [UInt8]
+        do {
+            bytes = try contents(of: path, max: Self.fileMax + 1)
+        } catch {
+            throw ConfigurationMistakes(file: name, text: error.text)
+        }
+        try read(bytes, file: name, accounts: accounts)
+    }
+}
+
+private struct Unreadable: Error {
+    var text: String
+}
+
+/// The first `max` bytes of a regular file or a character device (`/dev/null`). Anything else could make the
+/// daemon wait.
+private func contents(of file: String, max: Int) throws(Unreadable) -> [UInt8] {
+    func failure() -> Unreadable {
+        Unreadable(text: "cannot be read: \(String(cString: strerror(errno)))")
+    }
+    let descriptor = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
+    guard descriptor >= 0 else { throw failure() }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else { throw failure() }
+    let kind = status.st_mode & S_IFMT
+    guard kind == S_IFREG || kind == S_IFCHR else {
+        let found = kind == S_IFDIR ? "a directory" : "a special file"
+        throw Unreadable(text: "found \(found), expected a file with the configuration")
+    }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 64 << 10)
+    while bytes.count < max {
+        let count = Glibc.read(descriptor, &chunk, min(chunk.count, max - bytes.count))
+        if count == 0 { break }
+        if count > 0 {
+            bytes += chunk[..<count]
+        } else if errno != EINTR {
+            throw failure()
+        }
+    }
+    return bytes
+}

@@ -1,0 +1,109 @@
+// All that a configuration file can say, as values. `Configuration()` is the daemon without a file.
+//
+// What each key means to the user stands in config/xenstored.yaml, which a test holds equal to this.
+
+import XenStore
+import XenStoreTypes
+
+/// What the daemon is to do. Where it comes from, each over the one before: the defaults here, the
+/// environment (the default socket only), the file, the command line.
+public struct Configuration: Equatable, Sendable {
+    /// Which hypervisor's domains the daemon serves (design, "Choosing Xen").
+    public enum Hypervisor: String, CaseIterable, Sendable {
+        case auto, xen, simulated, none
+    }
+
+    /// A Unix socket to listen on.
+    public struct Socket: Equatable, Sendable {
+        /// Absolute; at most 107 bytes.
+        public var path: String
+        /// The socket file's permission bits. None for group and others while there are no policies
+        /// (specification, end of section A).
+        public var mode: UInt32 = 0o600
+        /// The uid to give the socket file to; nil leaves it with the daemon's.
+        public var owner: UInt32?
+        /// The gid to give the socket file to; nil leaves it with the daemon's.
+        public var group: UInt32?
+        /// Every changing request on it gets EROFS (specification, section A).
+        public var readOnly = false
+
+        public init(path: String) { self.path = path }
+    }
+
+    /// What keeps the tree beyond the process. `memory` keeps nothing.
+    public enum Backend: String, CaseIterable, Sendable {
+        case memory
+    }
+
+    /// Where log lines go.
+    public enum LogDestination: Equatable, Sendable {
+        /// `stderr` with `--no-fork`, else `syslog`.
+        case auto
+        case stderr, syslog, journal
+        /// Appended to; opened again at SIGHUP. An absolute path.
+        case file(String)
+    }
+
+    public struct Log: Equatable, Sendable {
+        /// Lines graver than this, and of this, are written.
+        public var level = LogLevel.info
+        public var destination = LogDestination.auto
+        /// What is traced from the start; CONTROL `log` changes it (specification, section F).
+        public var trace: TraceSwitches = []
+        /// Where the trace goes; nil: nowhere until CONTROL `logfile` names a file. An absolute path.
+        public var traceFile: String?
+    }
+
+    public struct Store: Equatable, Sendable {
+        public var backend = Backend.memory
+        /// `memory` has none.
+        public var options = NoOptions()
+    }
+
+    /// The options of a backend that has none.
+    public struct NoOptions: Equatable, Sendable {}
+
+    public struct Transactions: Equatable, Sendable {
+        /// Bytes of old versions kept for open transactions; past it the oldest is doomed
+        /// (specification, section C).
+        public var snapshotMemory = 64 << 20
+    }
+
+    public static let defaultSocket = "/run/xenstored/socket"
+
+    public var hypervisor = Hypervisor.auto
+    /// At least one, no two with the same path.
+    public var sockets = [Socket(path: defaultSocket)]
+    public var store = Store()
+    /// Unprivileged domains' limits (specification, section E).
+    public var quotas = QuotaLimits()
+    public var transactions = Transactions()
+    public var log = Log()
+    /// Nil: none is written. An absolute path.
+    public var pidFile: String?
+    /// The domain that the daemon's sockets speak for.
+    public var domain = DomainID.zero
+    /// The domain that may do everything.
+    public var privilegedDomain = DomainID.zero
+
+    public init() {}
+
+    /// What of it the core is told.
+    ///
+    /// - Parameter hashSeed: random, so that guests cannot choose names that collide.
+    public func serverConfiguration(hashSeed: (UInt64, UInt64)) -> ServerConfiguration {
+        var core = ServerConfiguration()
+        core.quotas = quotas
+        core.domain = domain
+        core.privilegedDomain = privilegedDomain
+        core.hashSeed = hashSeed
+        core.snapshotMemory = transactions.snapshotMemory
+        core.tracing = log.trace
+        return core
+    }
+}
+
+extension TraceSwitches {
+    /// The core's names for the switches, as files and `--trace-control` use them.
+    static let choices = named.map { (name: $0.name.description, value: $0.value) }
+}

@@ -1,0 +1,131 @@
+// The executable's command line, from outside: what it prints, and its exit status.
+//
+// Only command lines that start nothing are tried here.
+
+import Glibc
+import Testing
+
+@testable import XenStoreHost
+
+@Suite struct CommandTests {
+    struct Outcome: Equatable {
+        var status: Int32
+        var output: String
+        var errors: String
+    }
+
+    /// The built executable, beside this test's own.
+    private func executable() throws -> String {
+        var buffer = [CChar](repeating: 0, count: 4096)
+        let count = readlink("/proc/self/exe", &buffer, buffer.count)
+        let own = String(decoding: buffer.prefix(max(count, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let directory = own.split(separator: "/").dropLast().joined(separator: "/")
+        let path = "/\(directory)/xenstored"
+        try #require(access(path, X_OK) == 0, "\(path) is not built")
+        return path
+    }
+
+    /// Runs it to its end, in the package's directory, with this environment only and for 20 s at most.
+    private func run(_ arguments: [String], environment: [String] = []) throws -> Outcome {
+        let program = try executable()
+        var template = Array("/tmp/xenstored-test-XXXXXX".utf8CString)
+        let directory = String(cString: try #require(mkdtemp(&template)))
+        let (output, errors) = ("\(directory)/output", "\(directory)/errors")
+        defer {
+            unlink(output)
+            unlink(errors)
+            rmdir(directory)
+        }
+
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT, 0o600)
+        posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT, 0o600)
+
+        // timeout(1) ends a program that should have ended by itself.
+        let words = ["env", "-C", packageRoot, "timeout", "-s", "KILL", "20", program] + arguments
+        let argv = words.map { strdup($0) } + [nil]
+        let envp = (environment + ["PATH=/usr/bin:/bin"]).map { strdup($0) } + [nil]
+        defer { for text in argv + envp { free(text) } }
+        var pid: pid_t = 0
+        try #require(posix_spawnp(&pid, "env", &actions, nil, argv, envp) == 0, "env(1) cannot be started")
+        var status: Int32 = 0
+        try #require(waitpid(pid, &status, 0) == pid)
+        let exited = status & 0x7F == 0
+        return Outcome(
+            status: exited ? (status >> 8) & 0xFF : -1,
+            output: String(decoding: try wholeFile(output), as: UTF8.self),
+            errors: String(decoding: try wholeFile(errors), as: UTF8.self))
+    }
+
+    @Test func theShippedFilesAreOK() throws {
+        for file in ["config/xenstored.yaml", "config/demo.yaml"] {
+            let outcome = try run(["--check-config", "--config", file])
+            #expect(outcome == Outcome(status: 0, output: "\(file): ok\n", errors: ""))
+        }
+    }
+
+    /// Every option of the field beside a check: taken, and nothing is started.
+    @Test func everyOptionOfTheFieldIsTaken() throws {
+        let words = """
+            -F pid --pid-file=pid -N --no-fork -T trace --trace-file trace --trace-control=+io \
+            --trace-control -obj -E 1 --entry-nb=1 -S 1 --entry-size=1 -W1 --watch-nb 1 -t 1 --transaction=1 \
+            -A 1 --perm-nb=1 -M 100 --path-max=100 -Q nodes=5 --quota=outstanding=6 --quota permissions=7 \
+            -q memory=1 --quota-soft=memory=1 -w watch-event=30 --timeout=watch-event=0 -K --keep-orphans \
+            --event 3 --master-domid 0 --priv-domid=0 -D --no-domain-init -P --output-pid -V --verbose \
+            -R --no-recovery -I -Ioff --internal-db --internal-db=off --hypervisor none -NKT/tmp/x
+            """
+        let arguments = words.split(separator: " ").map(String.init)
+        let outcome = try run(arguments + ["--check-config", "--config=/dev/null"])
+        #expect(outcome == Outcome(status: 0, output: "/dev/null: ok\n", errors: ""))
+    }
+
+    @Test func aWrongFileIsTwo() throws {
+        let missing = try run(["-N", "--config", "config/none.yaml"])
+        let text = "config/none.yaml: cannot be read: No such file or directory\n"
+        #expect(missing == Outcome(status: 2, output: "", errors: text))
+        let source = try run(["-N", "--config", "Package.swift"])
+        #expect(source.status == 2)
+        #expect(source.errors.hasPrefix("Package.swift:"))
+        let variable = try run(
+            ["--check-config", "--config", "/dev/null"],
+            environment: ["XENSTORED_PATH=/" + String(repeating: "x", count: 107)])
+        #expect(variable.status == 2)
+        #expect(variable.errors.hasPrefix("XENSTORED_PATH: found the socket "))
+    }
+
+    static let wrong: [(arguments: [String], errors: String)] = [
+        (["--bogus"], "xenstored: found the unknown option \"--bogus\""),
+        (["stray"], "xenstored: Unexpected argument 'stray'"),
+        (["-Q", "nodes"], "found \"nodes\", expected NAME=NUMBER"),
+        (["-E", "x"], "found \"x\", expected a whole number from 0 to 4294967295"),
+        (["--event", "131072"], "found \"131072\", expected a whole number from 1 to 131071"),
+        (["--hypervisor", "kvm"], "found \"kvm\", expected auto, xen, simulated or none"),
+        (["--trace-control", "io"], "found \"io\", expected + or - and one of io, obj, wrl or acc"),
+        (["--live-update"], "xenstored: --live-update is not possible yet"),
+    ]
+
+    @Test(arguments: wrong) func aWrongCommandLineIsTwo(_ wrong: (arguments: [String], errors: String)) throws
+    {
+        let outcome = try run(wrong.arguments + ["-N"])
+        #expect(outcome.status == 2)
+        #expect(outcome.output == "")
+        #expect(outcome.errors.contains(wrong.errors), "\(outcome.errors)")
+        #expect(outcome.errors.hasSuffix("\n") && outcome.errors.count { $0 == "\n" } == 1)
+    }
+
+    @Test func helpNamesEveryOption() throws {
+        let help = try run(["--help"])
+        #expect(help.status == 0 && help.errors == "")
+        for option in OptionForm.all {
+            #expect(help.output.contains("--\(option.name)"))
+            for letter in option.letters { #expect(help.output.contains("-\(letter)")) }
+        }
+        #expect(try run(["-H"]) == help)
+        #expect(try run(["-h"]) == help)
+        let version = try run(["--version"])
+        #expect(version.status == 0 && version.output.hasPrefix("xenstored "))
+    }
+}
