@@ -113,10 +113,10 @@ struct ReferenceRequest {
         return full
     }
 
-    /// A path's length for the quota: without a leading `/local/domain/N/`; a home itself has none.
+    /// A path's length for the quota: without a leading `/local/domain/N/`.
     private func counted(_ path: String) -> Int {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count > 3, parts[1] == "local", parts[2] == "domain", number(Array(parts[3].utf8)) != nil else {
+        guard parts.count > 4, parts[1] == "local", parts[2] == "domain", number(Array(parts[3].utf8)) != nil else {
             return path.utf8.count
         }
         return parts[4...].joined(separator: "/").utf8.count

@@ -98,9 +98,14 @@ public final class Simulation {
     public func take(_ step: Step) throws {
         switch step.action {
         case .requests(let requests):
-            let messages = requests.map { message(step.slot, $0) }
-            slots[step.slot].client.send(messages.flatMap(\.bytes))
-            for message in messages { reference.handle(step.slot, message) }
+            var bytes: [UInt8] = []
+            for request in requests {
+                // One after the other, since a request may speak of the transaction that the one before it started.
+                let message = message(step.slot, request)
+                bytes += message.bytes
+                reference.handle(step.slot, message)
+            }
+            slots[step.slot].client.send(bytes)
         case .pieces(let request, let cuts):
             let message = message(step.slot, request)
             var from = 0

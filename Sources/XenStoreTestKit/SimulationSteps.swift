@@ -17,7 +17,11 @@ public struct Step: Sendable, CustomStringConvertible {
     }
 
     public struct Request: Sendable {
+        /// As `transaction`: the one that was started last.
+        static let latest = Int.max
+
         public var type: UInt32
+        /// Which of the connection's open transactions, from 1; 0: none; too large: the last.
         public var transaction: Int
         public var payload: [UInt8]
     }
@@ -28,7 +32,8 @@ public struct Step: Sendable, CustomStringConvertible {
     public var description: String {
         func text(_ request: Request) -> String {
             let name = MessageType(rawValue: request.type).map { "\($0)" } ?? "type \(request.type)"
-            let tx = request.transaction == 0 ? "" : "[tx choice \(request.transaction)]"
+            let which = request.transaction == Request.latest ? "latest" : "\(request.transaction)"
+            let tx = request.transaction == 0 ? "" : "[tx choice \(which)]"
             return "\(name)\(tx) \"\(Message.printable(request.payload))\""
         }
         switch action {
@@ -46,8 +51,9 @@ extension Step {
         slot = choices.below(slots)
         let kind = choices.below(100)
         switch kind {
-        case ..<78: action = .requests([Request(from: &choices)])
-        case ..<90: action = .requests((0...choices.below(4)).map { _ in Request(from: &choices) })
+        case ..<68: action = .requests([Request(from: &choices)])
+        case ..<78: action = .requests((0...choices.below(4)).map { _ in Request(from: &choices) })
+        case ..<90: action = .requests(Request.transaction(from: &choices))
         case ..<97: action = Step.cut(Request(from: &choices), &choices)
         case ..<99: action = .vanish(Request(from: &choices), after: choices.below(40))
         default: action = .oversized(choices.chance(50) ? 4097 : UInt32.max - UInt32(choices.below(1000)))
@@ -71,6 +77,28 @@ extension Step.Request {
         if type == .transactionStart && choices.chance(90) { transaction = 0 }
         if type == .transactionEnd && choices.chance(95) { transaction = max(transaction, 1) }
         if choices.chance(3) { spoil(&choices) }
+    }
+
+    /// A transaction with several changes close to each other; it is left open now and then.
+    static func transaction<C: Choices>(from choices: inout C) -> [Step.Request] {
+        var all = [Step.Request(type: MessageType.transactionStart.rawValue, transaction: 0, payload: [0])]
+        let top = choices.one(of: ["/a", "/b", "/local/domain/2", "x"])
+        for _ in 0...choices.below(7) {
+            let type = choices.one(of: [
+                MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions, .directory, .read,
+            ])
+            var path = top
+            for _ in 0..<choices.below(4) { path = ReferenceTree.join(path, choices.one(of: ["a", "b"])) }
+            var payload = Array(path.utf8) + [0]
+            if type == .write { payload += value(&choices) }
+            if type == .setPermissions { payload += [UInt8](strings: [choices.one(of: ["b0", "b1", "b2", "n0", "r2"])]) }
+            all.append(Step.Request(type: type.rawValue, transaction: latest, payload: payload))
+        }
+        if choices.chance(60) {
+            all.append(
+                Step.Request(type: MessageType.transactionEnd.rawValue, transaction: latest, payload: [0x54, 0]))
+        }
+        return all
     }
 
     private static func type<C: Choices>(_ choices: inout C) -> MessageType {
