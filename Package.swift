@@ -59,6 +59,13 @@ let package = Package(
             exclude: ["files"], swiftSettings: strict),
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
+        .testTarget(
+            name: "BenchTests",
+            dependencies: [
+                "xenstore-bench", "XenStoreTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]
 )

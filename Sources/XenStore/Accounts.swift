@@ -51,13 +51,13 @@ struct Account: BitwiseCopyable {
 final class Accounts {
     let table = Arena<Account>()
     /// Account by domain id.
-    private var domains: [AccountID] = []
+    @exclusivity(unchecked) private var domains: [AccountID] = []
     private var users: [AccountID] = []
     /// Each account that there is, in the order in which they came.
     private(set) var all: [AccountID] = []
-    var limits: QuotaLimits
+    @exclusivity(unchecked) var limits: QuotaLimits
     /// The most ever seen of each quota's subject, by `QuotaName`'s raw value.
-    var most = [UInt32](repeating: 0, count: QuotaName.allCases.count)
+    @exclusivity(unchecked) var most = [UInt32](repeating: 0, count: QuotaName.allCases.count)
 
     init(_ limits: QuotaLimits) { self.limits = limits }
 

@@ -139,7 +139,7 @@ struct HashIndex {
     }
 
     func insert(_ hash: UInt64, _ id: UInt32) {
-        if (root.pointee.used + 1) * 4 > (root.pointee.mask + 1) * 3 { grow() }
+        if (root.pointee.used + 1) * 4 > (root.pointee.mask + 1) * 3 { resize((root.pointee.mask + 1) * 2) }
         root.pointee.used += 1
         place(hash & 0xFFFF_FFFF_0000_0000 | UInt64(id))
     }
@@ -172,13 +172,14 @@ struct HashIndex {
             next = (next + 1) & mask
         }
         entries[slot] = 0
+        if mask >= 4096 && root.pointee.used * 8 < mask { resize((mask + 1) / 4) }
     }
 
-    private func grow() {
+    private func resize(_ newSize: Int) {
         let old = root.pointee.entries
         let size = root.pointee.mask + 1
-        root.pointee.entries = Self.table(size * 2)
-        root.pointee.mask = size * 2 - 1
+        root.pointee.entries = Self.table(newSize)
+        root.pointee.mask = newSize - 1
         for slot in 0..<size where old[slot] != 0 { place(old[slot]) }
         old.deallocate()
     }

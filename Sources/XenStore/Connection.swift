@@ -24,28 +24,29 @@ final class Connection {
     /// Whose `/local/domain/N/` relative paths begin with.
     let home: DomainID
 
-    var input: [UInt8] = []
-    private(set) var output: [UInt8] = []
-    private(set) var sentCount = 0
-    private(set) var sentTotal: UInt64 = 0
+    // As in ParsedPath: what every request touches is not checked for exclusive access at run time.
+    @exclusivity(unchecked) var input: [UInt8] = []
+    @exclusivity(unchecked) private(set) var output: [UInt8] = []
+    @exclusivity(unchecked) private(set) var sentCount = 0
+    @exclusivity(unchecked) private(set) var sentTotal: UInt64 = 0
     private var events = EventIndex()
     /// Events before this position come before a reply that is already queued: a new event is not equal to
     /// one of them.
-    private var runStart: UInt64 = 0
+    @exclusivity(unchecked) private var runStart: UInt64 = 0
     /// Stream positions at which queued replies end; only kept where `outstanding` is limited.
-    private(set) var replyEnds: [UInt64] = []
+    @exclusivity(unchecked) private(set) var replyEnds: [UInt64] = []
     /// When the peer last took something, or found nothing to take.
-    var unreadSince: UInt64 = 0
+    @exclusivity(unchecked) var unreadSince: UInt64 = 0
     var lostEvents = 0
 
     /// The peer broke the protocol, or does not read: nothing is carried out or sent any more.
-    var isBroken = false
+    @exclusivity(unchecked) var isBroken = false
     /// The first waiting request must wait for a reservation's end.
-    var isHeld = false
+    @exclusivity(unchecked) var isHeld = false
     /// It stands in the server's list of changed connections.
-    var isListed = false
+    @exclusivity(unchecked) var isListed = false
     /// Bytes of input and output that its domain is charged for.
-    var charged = 0
+    @exclusivity(unchecked) var charged = 0
 
     var firstWatch: WatchID = 0
     var watchCount = 0

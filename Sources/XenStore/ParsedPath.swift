@@ -23,16 +23,16 @@ final class ParsedPath {
     static let relativeMax = 2048
 
     private let hash: KeyedHash
-    private(set) var text: [UInt8] = []
-    private(set) var components: [Component] = []
+    // Every request comes through here: checking at run time that nobody else is at these costs more than the
+    // rest.
+    @exclusivity(unchecked) private(set) var text: [UInt8] = []
+    @exclusivity(unchecked) private(set) var components: [Component] = []
     /// Number of names below the root.
-    private(set) var depth = 0
-    private(set) var isSpecial = false
-    /// The path was given relative to the caller's home.
-    private(set) var isRelative = false
+    var depth: Int { components.count - 1 }
+    @exclusivity(unchecked) private(set) var isSpecial = false
     /// How many bytes at the start are the home that a relative path was completed with, its closing slash
     /// included.
-    private(set) var homeCount = 0
+    @exclusivity(unchecked) private(set) var homeCount = 0
 
     let rootHash: UInt64
     let specialHash: UInt64
@@ -52,7 +52,7 @@ final class ParsedPath {
         text.removeAll(keepingCapacity: true)
         let first = given[0]
         isSpecial = first == 0x40
-        isRelative = first != 0x2F && !isSpecial
+        let isRelative = first != 0x2F && !isSpecial
         if isSpecial && !allowSpecial { throw .inval }
         if given.count > (first == 0x2F ? Self.absoluteMax : Self.relativeMax) { throw .inval }
         if isRelative { appendHome(home) }
@@ -66,7 +66,6 @@ final class ParsedPath {
         text.removeAll(keepingCapacity: true)
         text.append(path)
         isSpecial = path[0] == 0x40
-        isRelative = false
         homeCount = 0
         do { try cut() } catch { preconditionFailure("a stored path is canonical") }
     }
@@ -82,30 +81,28 @@ final class ParsedPath {
         components.removeAll(keepingCapacity: true)
         var previous = isSpecial ? specialHash : rootHash
         components.append(Component(begin: 0, end: isSpecial ? 0 : 1, hash: previous))
-        depth = 0
         if text.count == 1 && !isSpecial { return }
-        let count = text.count
         var begin = isSpecial ? 0 : 1
-        var failed = false
-        text.withBytes { path in
-            while true {
-                var end = begin
-                while end < count && path[end] != 0x2F {
-                    if !Self.isAllowed(path[end]) { failed = true }
-                    end += 1
-                }
-                if end == begin || failed {
-                    failed = true
-                    return
-                }
-                previous = hash(previous, path.slice(begin, end))
-                components.append(Component(begin: UInt16(begin), end: UInt16(end), hash: previous))
-                depth += 1
-                if end == count { return }
-                begin = end + 1
-            }
+        while true {
+            let end = text.withBytes { Self.endOfName($0, from: begin) }
+            if end == begin || end < 0 { throw .inval }
+            previous = text.withBytes { hash(previous, $0.slice(begin, end)) }
+            components.append(Component(begin: UInt16(begin), end: UInt16(end), hash: previous))
+            if end == text.count { return }
+            begin = end + 1
         }
-        if failed { throw .inval }
+    }
+
+    /// Where the name that begins at `begin` ends; -1 if a character in it is not allowed.
+    @inline(__always) private static func endOfName(_ path: Bytes, from begin: Int) -> Int {
+        var end = begin
+        while end < path.count {
+            let byte = path[end]
+            if byte == 0x2F { return end }
+            if !isAllowed(byte) { return -1 }
+            end += 1
+        }
+        return end
     }
 
     /// `A-Z a-z 0-9 - _ @`

@@ -44,7 +44,7 @@ struct Request {
 }
 
 public final class Server {
-    public internal(set) var configuration: ServerConfiguration
+    @exclusivity(unchecked) public internal(set) var configuration: ServerConfiguration
     let world: World
     let hash: KeyedHash
     let bytes: ByteStore
@@ -53,15 +53,15 @@ public final class Server {
     let transactions: Transactions
     let watches: Watches
     let accounts: Accounts
-    var connections: [Connection?] = []
+    @exclusivity(unchecked) var connections: [Connection?] = []
     private var freeConnections: [UInt32] = []
-    private var changed: [UInt32] = []
-    private var changedNext = 0
-    var now: UInt64 = 0
+    @exclusivity(unchecked) private var changed: [UInt32] = []
+    @exclusivity(unchecked) private var changedNext = 0
+    @exclusivity(unchecked) var now: UInt64 = 0
     /// The path of the request at hand, and that of a change that is not the request's own path.
     let path: ParsedPath
     let eventPath: ParsedPath
-    var reservation = Reservation()
+    @exclusivity(unchecked) var reservation = Reservation()
     /// Scratch for what a request collects.
     var scratch: [UInt8] = []
     /// Events that unprivileged connections lost, since the start.

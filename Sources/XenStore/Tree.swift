@@ -22,13 +22,13 @@ final class Tree {
     let root: NodeID
 
     /// Number of the last committed change.
-    var generation: UInt64 = 1
-    var newestSnapshot: SnapshotID = 0
-    var oldestSnapshot: SnapshotID = 0
+    @exclusivity(unchecked) var generation: UInt64 = 1
+    @exclusivity(unchecked) var newestSnapshot: SnapshotID = 0
+    @exclusivity(unchecked) var oldestSnapshot: SnapshotID = 0
     /// Nodes that exist now, special ones too.
-    var liveCount = 0
+    @exclusivity(unchecked) var liveCount = 0
     /// Bytes of versions and dead nodes, kept for open transactions only.
-    var keptBytes = 0
+    @exclusivity(unchecked) var keptBytes = 0
 
     /// A tree with nothing but a root with this permission list.
     init(_ bytes: ByteStore, _ permissions: PermissionLists, rootHash: UInt64, rootPermissions: [Permission])
