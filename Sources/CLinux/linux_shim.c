@@ -1,3 +1,4 @@
+/* The shims that need _GNU_SOURCE. */
 #define _GNU_SOURCE 1
 #include "linux_shim.h"
 

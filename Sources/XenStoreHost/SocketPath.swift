@@ -14,10 +14,12 @@ struct SocketPath {
     /// Fails on a path that is empty or too long, or holds a NUL.
     init(_ path: String) throws(StartFailure) {
         let bytes = Array(path.utf8)
-        guard !bytes.isEmpty, !bytes.contains(0) else { throw StartFailure("socket \"\(path)\": no such path") }
+        guard !bytes.isEmpty, !bytes.contains(0) else {
+            throw StartFailure("socket \"\(path)\": no such path")
+        }
         guard bytes.count <= SocketPath.lengthMax else {
             throw StartFailure(
-                "socket \(path): the path has \(bytes.count) bytes, a socket's may have \(SocketPath.lengthMax)")
+                "socket \(path): its path has \(bytes.count) bytes, expected at most \(SocketPath.lengthMax)")
         }
         self.path = path
         address = socketAddress(bytes)

@@ -1,5 +1,5 @@
-// The host's system calls that take buffers, and its unsafe code: spans and strings on one side, pointers on the
-// other. None of them retries, allocates per call or keeps anything.
+// The host's system calls that take buffers, and its unsafe code: spans and strings on one side, pointers
+// on the other. None of them retries, allocates per call or keeps anything.
 
 import CLinux
 import Glibc

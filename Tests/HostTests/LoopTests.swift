@@ -23,7 +23,8 @@ struct LoopTests {
     func expectServed(_ client: RawClient, sourceLocation: SourceLocation = #_sourceLocation) {
         let reply = client.ask(.getPermissions, "/\0", id: 77)
         #expect(
-            reply == RawReply(type: 3, requestID: 77, payload: Array("n0\0".utf8)), sourceLocation: sourceLocation)
+            reply == RawReply(type: 3, requestID: 77, payload: Array("n0\0".utf8)),
+            sourceLocation: sourceLocation)
     }
 
     @Test func `a request is answered`() throws {

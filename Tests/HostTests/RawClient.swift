@@ -48,7 +48,8 @@ final class RawClient {
     func send(_ bytes: [UInt8]) {
         var start = 0
         while start < bytes.count {
-            guard case .moved(let count) = writeSome(descriptor, bytes.span.extracting(start..<bytes.count)) else {
+            guard case .moved(let count) = writeSome(descriptor, bytes.span.extracting(start..<bytes.count))
+            else {
                 Issue.record("cannot send: \(errorText(errno))")
                 return
             }
@@ -58,7 +59,9 @@ final class RawClient {
 
     /// Sends what fits now, and says how much that was.
     func sendSome(_ bytes: [UInt8]) -> Int {
-        bytes.withUnsafeBytes { max(0, Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))) }
+        bytes.withUnsafeBytes {
+            max(0, Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT)))
+        }
     }
 
     /// Exactly `count` bytes, or fewer if the peer closes or ten seconds pass.
