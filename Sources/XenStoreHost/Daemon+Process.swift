@@ -11,6 +11,7 @@ extension Daemon {
     /// Nothing else may have started a thread. Failures to start are printed to stderr; the status is 1 then.
     public static func serve(_ options: HostOptions, reload: @escaping Reload) -> Int32 {
         do throws(StartFailure) {
+            occupyStandardDescriptors()
             // The background has another working directory.
             let directory = workingDirectory()
             var background: Background?

@@ -13,6 +13,7 @@ final class SocketListener: EventSource {
     private let path: SocketPath
     private let log: Log
     private let identity: (dev_t, ino_t)
+    private let ownUser = geteuid()
     /// While set, there were no descriptors left: nothing is accepted until then, or until a socket is
     /// closed.
     private(set) var deadline: UInt64?
@@ -125,7 +126,7 @@ final class SocketListener: EventSource {
             Glibc.close(client)
             return
         }
-        let privileged = user == 0 || user == geteuid()
+        let privileged = user == 0 || user == ownUser
         let subject: Subject = privileged ? .domain(loop.server.configuration.domain) : .user(user)
         loop.sockets.add(client, subject, readOnly: options.readOnly)
     }

@@ -71,7 +71,9 @@ struct SocketPath {
         let bytes = Array(path.utf8)
         for index in bytes.indices.dropFirst() where bytes[index] == UInt8(ascii: "/") {
             let parent = String(decoding: bytes[..<index], as: UTF8.self)
-            if mkdir(parent, 0o755) != 0, errno != EEXIST, access(parent, F_OK) != 0 {
+            if mkdir(parent, 0o755) == 0 {
+                chmod(parent, 0o755)  // whatever the umask
+            } else if errno != EEXIST, access(parent, F_OK) != 0 {
                 throw StartFailure("socket \(path): cannot create the directory \(parent)", errno: errno)
             }
         }

@@ -84,6 +84,13 @@ func randomSeed() throws(StartFailure) -> (UInt64, UInt64) {
     return seed
 }
 
+/// Makes sure that stdin, stdout and stderr are open, so that no client's socket becomes one of them.
+func occupyStandardDescriptors() {
+    for standard in Int32(0)...2 where fcntl(standard, F_GETFD) < 0 {
+        _ = open("/dev/null", O_RDWR | O_NOCTTY)
+    }
+}
+
 /// Lets the process open as many files as its hard limit allows: each client is one.
 func raiseDescriptorLimit() {
     var limit = rlimit()

@@ -102,6 +102,24 @@ struct ProcessTests {
         }
     }
 
+    @Test(.enabled(if: geteuid() == 0, "only root can be somebody else"))
+    func `other users are not privileged`() async {
+        await #expect(processExitsWith: .success) {
+            let directory = TestDirectory()
+            chmod(directory.path, 0o755)
+            var options = testOptions(directory)
+            options.sockets[0].mode = 0o666
+            let daemon = try DaemonThread(options)
+            #expect(answer(directory / "socket", .write, "/a\0x") == "OK\0")
+            seteuid(65534)
+            #expect(answer(directory / "socket", .read, "/a\0") == "EACCES\0")
+            #expect(answer(directory / "socket", .control, "print\0x\0") == "EACCES\0")
+            seteuid(0)
+            #expect(answer(directory / "socket", .read, "/a\0") == "x")
+            daemon.stop()
+        }
+    }
+
     @Test(arguments: [false, true])
     func `the supervisor hears that it serves, and that it stops`(abstract: Bool) async {
         await #expect(processExitsWith: .success) { [abstract] in
