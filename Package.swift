@@ -51,13 +51,21 @@ let package = Package(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
             swiftSettings: strict),
         .testTarget(
-            name: "HostTests", dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
+            name: "HostTests",
+            dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
             swiftSettings: strict),
         .testTarget(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
             exclude: ["files"], swiftSettings: strict),
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
+        .testTarget(
+            name: "BenchTests",
+            dependencies: [
+                "xenstore-bench", "XenStoreTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]
 )

@@ -1,4 +1,4 @@
-/* The shims that need _GNU_SOURCE. */
+/* What of linux_shim.h cannot be inline. */
 #define _GNU_SOURCE 1
 #include "linux_shim.h"
 

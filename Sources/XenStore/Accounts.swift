@@ -9,7 +9,8 @@ import XenStoreTypes
 public enum Subject: Hashable, Sendable {
     /// A domain, over its ring or, for the daemon's own domain, over a socket.
     case domain(DomainID)
-    /// A socket peer that is neither root nor the daemon's user: nothing is granted to it by node permissions.
+    /// A socket peer that is neither root nor the daemon's user: nothing is granted to it by node
+    /// permissions.
     case user(UInt32)
 }
 
@@ -50,13 +51,13 @@ struct Account: BitwiseCopyable {
 final class Accounts {
     let table = Arena<Account>()
     /// Account by domain id.
-    private var domains: [AccountID] = []
+    @exclusivity(unchecked) private var domains: [AccountID] = []
     private var users: [AccountID] = []
     /// Each account that there is, in the order in which they came.
     private(set) var all: [AccountID] = []
-    var limits: QuotaLimits
+    @exclusivity(unchecked) var limits: QuotaLimits
     /// The most ever seen of each quota's subject, by `QuotaName`'s raw value.
-    var most = [UInt32](repeating: 0, count: QuotaName.allCases.count)
+    @exclusivity(unchecked) var most = [UInt32](repeating: 0, count: QuotaName.allCases.count)
 
     init(_ limits: QuotaLimits) { self.limits = limits }
 

@@ -3,7 +3,8 @@
 // One of the module's three files with unsafe pointers. Invariants:
 // - An id is 1 or more; 0 means "none". An id stays valid until it is freed; records never move.
 // - Everything hangs on one `let` pointer, so that no access needs an exclusivity check.
-// - Memory that a freed record used serves the next one; it is never given back to the system before `destroy`.
+// - Memory that a freed record used serves the next one; it is never given back to the system before
+//   `destroy`.
 
 /// A growing set of records in chunks of 512.
 struct Arena<Record: BitwiseCopyable> {
@@ -89,8 +90,8 @@ struct Arena<Record: BitwiseCopyable> {
 
 /// Finds record ids by a 64-bit hash: open addressing, linear probing, no tombstones.
 ///
-/// An entry is `hash's upper half << 32 | id`; 0 is free. So neither probing nor growing touches the records themselves.
-/// The caller decides which of the records with an equal upper half is the one.
+/// An entry is `hash's upper half << 32 | id`; 0 is free. So neither probing nor growing touches the records
+/// themselves. The caller decides which of the records with an equal upper half is the one.
 struct HashIndex {
     private struct Root {
         var entries: UnsafeMutablePointer<UInt64>
@@ -138,7 +139,7 @@ struct HashIndex {
     }
 
     func insert(_ hash: UInt64, _ id: UInt32) {
-        if (root.pointee.used + 1) * 4 > (root.pointee.mask + 1) * 3 { grow() }
+        if (root.pointee.used + 1) * 4 > (root.pointee.mask + 1) * 3 { resize((root.pointee.mask + 1) * 2) }
         root.pointee.used += 1
         place(hash & 0xFFFF_FFFF_0000_0000 | UInt64(id))
     }
@@ -171,13 +172,14 @@ struct HashIndex {
             next = (next + 1) & mask
         }
         entries[slot] = 0
+        if mask >= 4096 && root.pointee.used * 8 < mask { resize((mask + 1) / 4) }
     }
 
-    private func grow() {
+    private func resize(_ newSize: Int) {
         let old = root.pointee.entries
         let size = root.pointee.mask + 1
-        root.pointee.entries = Self.table(size * 2)
-        root.pointee.mask = size * 2 - 1
+        root.pointee.entries = Self.table(newSize)
+        root.pointee.mask = newSize - 1
         for slot in 0..<size where old[slot] != 0 { place(old[slot]) }
         old.deallocate()
     }

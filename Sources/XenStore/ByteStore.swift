@@ -1,9 +1,9 @@
 // Names, values, tokens and permission lists: byte strings of up to 8 KiB, addressed by a number.
 //
-// One of the module's three files with unsafe pointers. A blob's number is `page << 11 | offset in units of 8 bytes`;
-// 0 means "no bytes". Pages are 16 KiB and serve one size at a time; a page of which nothing is used serves
-// any size again. So what is wasted is bounded by one page a size, besides the rounding to a size (at most an eighth
-// over 64 bytes).
+// One of the module's three files with unsafe pointers. A blob's number is `page << 11 | offset in units of 8
+// bytes`; 0 means "no bytes". Pages are 16 KiB and serve one size at a time; a page of which nothing is used
+// serves any size again. So what is wasted is bounded by one page a size, besides the rounding to a size (at
+// most an eighth over 64 bytes).
 
 /// The number of a byte string in a `ByteStore`. Its length is kept by whoever keeps the number.
 typealias Blob = UInt32
@@ -33,7 +33,8 @@ struct ByteStore {
         var next: UInt32 = 0
         var previous: UInt32 = 0
         var sizeClass: UInt8 = 0
-        /// First free piece of the page, as a unit number + 1, linked through the pieces' first two bytes; 0: none.
+        /// First free piece of the page, as a unit number + 1, linked through the pieces' first two bytes; 0:
+        /// none.
         var firstFree: UInt16 = 0
         /// Units from here on have never been handed out since the page got its size.
         var fresh: UInt16 = 0

@@ -1,7 +1,7 @@
 // Bytes that live elsewhere: a request's payload, a name or a value in the store.
 //
-// One of the module's three files with unsafe pointers (with Arena.swift and ByteStore.swift). `Span` would say the same
-// with its lifetime checked, but cannot be returned from a function or kept in a structure yet.
+// One of the module's three files with unsafe pointers (with Arena.swift and ByteStore.swift). `Span` would
+// say the same with its lifetime checked, but cannot be returned from a function or kept in a structure yet.
 
 /// A bounds-checked view of bytes that somebody else owns; valid only until its owner changes.
 struct Bytes: Equatable {
@@ -78,10 +78,12 @@ struct Bytes: Equatable {
     }
 
     /// A copy of its own.
-    var array: [UInt8] { [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
-        buffer.baseAddress?.update(from: start, count: count)
-        initialized = count
-    } }
+    var array: [UInt8] {
+        [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+            buffer.baseAddress?.update(from: start, count: count)
+            initialized = count
+        }
+    }
 
     @inline(__always) func withSpan<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
         body(UnsafeBufferPointer(start: start, count: count).span)

@@ -24,27 +24,29 @@ final class Connection {
     /// Whose `/local/domain/N/` relative paths begin with.
     let home: DomainID
 
-    var input: [UInt8] = []
-    private(set) var output: [UInt8] = []
-    private(set) var sentCount = 0
-    private(set) var sentTotal: UInt64 = 0
+    // As in ParsedPath: what every request touches is not checked for exclusive access at run time.
+    @exclusivity(unchecked) var input: [UInt8] = []
+    @exclusivity(unchecked) private(set) var output: [UInt8] = []
+    @exclusivity(unchecked) private(set) var sentCount = 0
+    @exclusivity(unchecked) private(set) var sentTotal: UInt64 = 0
     private var events = EventIndex()
-    /// Events before this position come before a reply that is already queued: a new event is not equal to one of them.
-    private var runStart: UInt64 = 0
+    /// Events before this position come before a reply that is already queued: a new event is not equal to
+    /// one of them.
+    @exclusivity(unchecked) private var runStart: UInt64 = 0
     /// Stream positions at which queued replies end; only kept where `outstanding` is limited.
-    private(set) var replyEnds: [UInt64] = []
+    @exclusivity(unchecked) private(set) var replyEnds: [UInt64] = []
     /// When the peer last took something, or found nothing to take.
-    var unreadSince: UInt64 = 0
+    @exclusivity(unchecked) var unreadSince: UInt64 = 0
     var lostEvents = 0
 
     /// The peer broke the protocol, or does not read: nothing is carried out or sent any more.
-    var isBroken = false
+    @exclusivity(unchecked) var isBroken = false
     /// The first waiting request must wait for a reservation's end.
-    var isHeld = false
+    @exclusivity(unchecked) var isHeld = false
     /// It stands in the server's list of changed connections.
-    var isListed = false
+    @exclusivity(unchecked) var isListed = false
     /// Bytes of input and output that its domain is charged for.
-    var charged = 0
+    @exclusivity(unchecked) var charged = 0
 
     var firstWatch: WatchID = 0
     var watchCount = 0
@@ -54,7 +56,8 @@ final class Connection {
     var conflicts = 0
 
     init(
-        id: UInt32, account: AccountID, subject: Subject, isPrivileged: Bool, isReadOnly: Bool, isSocket: Bool,
+        id: UInt32, account: AccountID, subject: Subject, isPrivileged: Bool, isReadOnly: Bool,
+        isSocket: Bool,
         home: DomainID
     ) {
         self.id = id
@@ -71,7 +74,8 @@ final class Connection {
 
     // MARK: Replies
 
-    /// Begins a reply; what is appended to `output` until `endReply` is its payload. Answers where the message begins.
+    /// Begins a reply; what is appended to `output` until `endReply` is its payload. Answers where the
+    /// message begins.
     @inline(__always) func beginReply(_ header: MessageHeader) -> Int {
         let start = output.count
         appendHeader(header.type, header.requestID, header.transactionID)
@@ -85,7 +89,8 @@ final class Connection {
     /// Bytes of payload so far in the message that begins at `start`.
     @inline(__always) func payloadCount(_ start: Int) -> Int { output.count - start - MessageHeader.size }
 
-    /// Ends the reply that begins at `start`, writing its length. `isCounted`: it is remembered until it is sent.
+    /// Ends the reply that begins at `start`, writing its length. `isCounted`: it is remembered until it is
+    /// sent.
     @inline(__always) func endReply(_ start: Int, isCounted: Bool) {
         output.set(word: UInt32(payloadCount(start)), at: start + 12)
         runStart = endPosition
@@ -104,8 +109,8 @@ final class Connection {
 
     // MARK: Events
 
-    /// Queues an event, unless it is too long for a message, or `key` is not nil and an equal one is queued and wholly
-    /// unsent with no reply behind it: then whoever reads that one will see this change too.
+    /// Queues an event, unless it is too long for a message, or `key` is not nil and an equal one is queued
+    /// and wholly unsent with no reply behind it: then whoever reads that one will see this change too.
     func queueEvent(path: Bytes, token: Bytes, key: UInt64?) {
         let length = path.count + token.count + 2
         if length > MessageHeader.payloadMax { return }
@@ -154,7 +159,8 @@ final class Connection {
     }
 }
 
-/// Where in the stream an event was queued last, by the event's hash. Entries that lie before `valid` are as good as gone.
+/// Where in the stream an event was queued last, by the event's hash. Entries that lie before `valid` are as
+/// good as gone.
 struct EventIndex {
     private var keys: [UInt64] = []
     /// Stream position + 1; 0: a free slot.

@@ -1,9 +1,10 @@
 // The keyed hash of paths, watches and permission lists.
 //
-// Guests choose names, so the key is random and the function one that keeps collisions unknown to who does not know
-// the key: SipHash-1-3 (Aumasson and Bernstein), 64 bits.
+// Guests choose names, so the key is random and the function one that keeps collisions unknown to who does
+// not know the key: SipHash-1-3 (Aumasson and Bernstein), 64 bits.
 
-/// A keyed 64-bit hash of byte strings, chained: the hash of a path is the hash of its parent's hash and its name.
+/// A keyed 64-bit hash of byte strings, chained: the hash of a path is the hash of its parent's hash and its
+/// name.
 struct KeyedHash {
     let key0: UInt64
     let key1: UInt64

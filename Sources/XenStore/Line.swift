@@ -80,7 +80,9 @@ extension Server {
         text.withBytes { trace("OUT", connection, "WATCH_EVENT", $0) }
     }
 
-    private func trace(_ direction: StaticString, _ connection: Connection, _ name: StaticString, _ text: Bytes) {
+    private func trace(
+        _ direction: StaticString, _ connection: Connection, _ name: StaticString, _ text: Bytes
+    ) {
         var line = Line(direction)
         line.add(" c")
         line.add(connection.id)

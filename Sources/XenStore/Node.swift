@@ -1,26 +1,29 @@
 // What the tree is made of: nodes, and the older versions of them that open transactions still see.
 //
-// Generations and versions. The server has one counter, the generation. Each committed change (a request outside of
-// a transaction, or a whole transaction) takes the next number and stamps it on what it changed: on a node whose
-// value, permissions or existence changed (`modified`), and on a node whose list of children changed
-// (`childrenChanged`). A transaction that begins at generation S sees the tree as it was when S was the newest:
+// Generations and versions. The server has one counter, the generation. Each committed change (a request
+// outside of a transaction, or a whole transaction) takes the next number and stamps it on what it changed:
+// on a node whose value, permissions or existence changed (`modified`), and on a node whose list of children
+// changed (`childrenChanged`). A transaction that begins at generation S sees the tree as it was when S was
+// the newest:
 //
 //     generation      1            2                3                4
 //     request         write /a "x" tx t starts, S=1 write /a "y"     rm /a
 //     node /a         modified 1   modified 1       modified 3       modified 4, dead
 //       its versions  -            -                [1: "x"]         [1: "x"]
 //
-// At 3 the node still has the version that t sees (modified 1 <= S), so it is kept, as a `Version` behind the node. At 4
-// nobody could see the state of generation 3 (no open snapshot is 3 or later), so it is not kept, and the node
-// itself stays as a dead one, in the index and among its parent's children, for t alone: whoever looks at the live tree
-// passes over dead nodes. When t ends, the version goes, and with its last version the dead node.
+// At 3 the node still has the version that t sees (modified 1 <= S), so it is kept, as a `Version` behind the
+// node. At 4 nobody could see the state of generation 3 (no open snapshot is 3 or later), so it is not kept,
+// and the node itself stays as a dead one, in the index and among its parent's children, for t alone: whoever
+// looks at the live tree passes over dead nodes. When t ends, the version goes, and with its last version the
+// dead node.
 //
-// A new node of the same path is another record. So a record's life is one unbroken span of generations, a child's span
-// lies within its parent's, and a path names at most one record at any generation.
+// A new node of the same path is another record. So a record's life is one unbroken span of generations, a
+// child's span lies within its parent's, and a path names at most one record at any generation.
 //
-// What t sees of a node is the first of (the node itself, its versions from newer to older) whose `modified` is at most
-// S; if there is none, the node did not exist then. A version is kept only while a snapshot needs it, and each hangs on
-// the newest snapshot that sees it (specification, section C: at most one old version for each snapshot).
+// What t sees of a node is the first of (the node itself, its versions from newer to older) whose `modified`
+// is at most S; if there is none, the node did not exist then. A version is kept only while a snapshot needs
+// it, and each hangs on the newest snapshot that sees it (specification, section C: at most one old version
+// for each snapshot).
 
 import XenStoreTypes
 

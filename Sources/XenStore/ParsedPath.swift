@@ -1,13 +1,14 @@
 // A path as requests name it, made canonical and cut into components (specification, section A, "Paths").
 //
-// Invariants: `depth` components stand in `components[1...depth]`; component 0 is the root ("/", or "@" for special
-// nodes, which is no prefix that anybody can name). `bytes` holds the whole absolute path; component i's name ends
-// at `components[i].end`, and the path of the first i components is `bytes[0 ..< components[i].end]` ("/" for i = 0).
+// Invariants: `depth` components stand in `components[1...depth]`; component 0 is the root ("/", or "@" for
+// special nodes, which is no prefix that anybody can name). `bytes` holds the whole absolute path; component
+// i's name ends at `components[i].end`, and the path of the first i components is `bytes[0 ..<
+// components[i].end]` ("/" for i = 0).
 
 import XenStoreTypes
 
-/// A canonical absolute path with the chained hash of each of its prefixes. One is used again for every request, so that
-/// parsing allocates nothing.
+/// A canonical absolute path with the chained hash of each of its prefixes. One is used again for every
+/// request, so that parsing allocates nothing.
 final class ParsedPath {
     struct Component: BitwiseCopyable {
         /// Where the name begins and ends in the path.
@@ -22,15 +23,16 @@ final class ParsedPath {
     static let relativeMax = 2048
 
     private let hash: KeyedHash
-    private(set) var text: [UInt8] = []
-    private(set) var components: [Component] = []
+    // Every request comes through here: checking at run time that nobody else is at these costs more than the
+    // rest.
+    @exclusivity(unchecked) private(set) var text: [UInt8] = []
+    @exclusivity(unchecked) private(set) var components: [Component] = []
     /// Number of names below the root.
-    private(set) var depth = 0
-    private(set) var isSpecial = false
-    /// The path was given relative to the caller's home.
-    private(set) var isRelative = false
-    /// How many bytes at the start are the home that a relative path was completed with, its closing slash included.
-    private(set) var homeCount = 0
+    var depth: Int { components.count - 1 }
+    @exclusivity(unchecked) private(set) var isSpecial = false
+    /// How many bytes at the start are the home that a relative path was completed with, its closing slash
+    /// included.
+    @exclusivity(unchecked) private(set) var homeCount = 0
 
     let rootHash: UInt64
     let specialHash: UInt64
@@ -43,14 +45,14 @@ final class ParsedPath {
         components.reserveCapacity(64)
     }
 
-    /// Takes a path from a request. Throws EINVAL where the specification has it; a leading `@` only passes if
-    /// `allowSpecial`. `home` is the domain to which a relative path belongs.
+    /// Takes a path from a request. Throws EINVAL where the specification has it; a leading `@` only passes
+    /// if `allowSpecial`. `home` is the domain to which a relative path belongs.
     func parse(_ given: Bytes, home: DomainID, allowSpecial: Bool = false) throws(ErrorName) {
         if given.isEmpty { throw .inval }
         text.removeAll(keepingCapacity: true)
         let first = given[0]
         isSpecial = first == 0x40
-        isRelative = first != 0x2F && !isSpecial
+        let isRelative = first != 0x2F && !isSpecial
         if isSpecial && !allowSpecial { throw .inval }
         if given.count > (first == 0x2F ? Self.absoluteMax : Self.relativeMax) { throw .inval }
         if isRelative { appendHome(home) }
@@ -64,7 +66,6 @@ final class ParsedPath {
         text.removeAll(keepingCapacity: true)
         text.append(path)
         isSpecial = path[0] == 0x40
-        isRelative = false
         homeCount = 0
         do { try cut() } catch { preconditionFailure("a stored path is canonical") }
     }
@@ -80,30 +81,28 @@ final class ParsedPath {
         components.removeAll(keepingCapacity: true)
         var previous = isSpecial ? specialHash : rootHash
         components.append(Component(begin: 0, end: isSpecial ? 0 : 1, hash: previous))
-        depth = 0
         if text.count == 1 && !isSpecial { return }
-        let count = text.count
         var begin = isSpecial ? 0 : 1
-        var failed = false
-        text.withBytes { path in
-            while true {
-                var end = begin
-                while end < count && path[end] != 0x2F {
-                    if !Self.isAllowed(path[end]) { failed = true }
-                    end += 1
-                }
-                if end == begin || failed {
-                    failed = true
-                    return
-                }
-                previous = hash(previous, path.slice(begin, end))
-                components.append(Component(begin: UInt16(begin), end: UInt16(end), hash: previous))
-                depth += 1
-                if end == count { return }
-                begin = end + 1
-            }
+        while true {
+            let end = text.withBytes { Self.endOfName($0, from: begin) }
+            if end == begin || end < 0 { throw .inval }
+            previous = text.withBytes { hash(previous, $0.slice(begin, end)) }
+            components.append(Component(begin: UInt16(begin), end: UInt16(end), hash: previous))
+            if end == text.count { return }
+            begin = end + 1
         }
-        if failed { throw .inval }
+    }
+
+    /// Where the name that begins at `begin` ends; -1 if a character in it is not allowed.
+    @inline(__always) private static func endOfName(_ path: Bytes, from begin: Int) -> Int {
+        var end = begin
+        while end < path.count {
+            let byte = path[end]
+            if byte == 0x2F { return end }
+            if !isAllowed(byte) { return -1 }
+            end += 1
+        }
+        return end
     }
 
     /// `A-Z a-z 0-9 - _ @`

@@ -1,7 +1,8 @@
 // Permission lists, each stored once: most nodes share theirs with their parent.
 //
-// Invariants: a list has at least one entry, the first of which names the owner. Lists of equal entries have the same
-// id, so comparing ids compares lists. `references` counts the nodes, versions and transactions' entries that hold it.
+// Invariants: a list has at least one entry, the first of which names the owner. Lists of equal entries have
+// the same id, so comparing ids compares lists. `references` counts the nodes, versions and transactions'
+// entries that hold it.
 
 import XenStoreTypes
 
@@ -94,8 +95,8 @@ struct PermissionLists {
 
     func entries(_ id: PermissionsID) -> [Permission] { (0..<count(id)).map { entry(id, $0) } }
 
-    /// The list that a node gets whose parent has list `id`, with one reference more: a copy, whose first entry names the
-    /// creator if it is an unprivileged domain (specification, section A, "Permissions").
+    /// The list that a node gets whose parent has list `id`, with one reference more: a copy, whose first
+    /// entry names the creator if it is an unprivileged domain (specification, section A, "Permissions").
     func inherited(_ id: PermissionsID, creator: DomainID?) -> PermissionsID {
         guard let creator, owner(id) != creator || entry(id, 0).ignored else {
             retain(id)

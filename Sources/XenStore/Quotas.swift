@@ -4,7 +4,8 @@ import XenStoreTypes
 
 /// What unprivileged domains are limited in. Printed in this order.
 public enum QuotaName: UInt8, CaseIterable, Sendable {
-    case nodes, watches, transactions, outstanding, transactionNodes, memory, nodeSize, pathMax, nodePermissions
+    case nodes, watches, transactions, outstanding, transactionNodes, memory, nodeSize, pathMax,
+        nodePermissions
 
     /// The name in requests, CONTROL and the configuration.
     public var name: StaticString {

@@ -1,4 +1,5 @@
-// Who may do what to which node (specification, section A, "Permissions"), and how paths and arguments are read.
+// Who may do what to which node (specification, section A, "Permissions"), and how paths and arguments are
+// read.
 
 import XenStoreTypes
 
@@ -14,13 +15,15 @@ extension Server {
         if first.domain == domain && !first.ignored { return .all }
         for position in 1..<max(permissions.count(list), 1) {
             let entry = permissions.entry(list, position)
-            if !entry.ignored && (entry.domain == domain || entry.domain == .any) { return Rights(entry.mode) }
+            if !entry.ignored && (entry.domain == domain || entry.domain == .any) {
+                return Rights(entry.mode)
+            }
         }
         return Rights(first.mode)
     }
 
-    /// Throws what a request gets that needs `right` on a path whose nearest existing node is `found`: nothing if it is granted;
-    /// EACCES if not. Whether the node itself exists is for the caller to see.
+    /// Throws what a request gets that needs `right` on a path whose nearest existing node is `found`:
+    /// nothing if it is granted; EACCES if not. Whether the node itself exists is for the caller to see.
     func check(
         _ request: Request, _ found: (place: Place, level: Int), _ right: Rights
     ) throws(ErrorName) {
@@ -49,8 +52,8 @@ extension Server {
         return payload.slice(0, end)
     }
 
-    /// The NUL-terminated strings of which the payload consists. Throws EINVAL if it does not end in a NUL, or there are
-    /// fewer than `least` or more than `most` strings.
+    /// The NUL-terminated strings of which the payload consists. Throws EINVAL if it does not end in a NUL,
+    /// or there are fewer than `least` or more than `most` strings.
     func arguments(_ request: Request, _ least: Int, _ most: Int) throws(ErrorName) -> [Bytes] {
         let payload = request.payload
         var strings: [Bytes] = []

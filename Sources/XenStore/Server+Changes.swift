@@ -1,4 +1,5 @@
-// Changes of the live tree: accounts follow, and watches fire. Nothing here can fail, and nothing is checked any more.
+// Changes of the live tree: accounts follow, and watches fire. Nothing here can fail, and nothing is checked
+// any more.
 //
 // The caller has taken a new generation, one for all that becomes visible together.
 
@@ -31,7 +32,8 @@ extension Server {
         return node
     }
 
-    /// Creates the request's path below the existing `found`, its last node with a value, and fires its watches.
+    /// Creates the request's path below the existing `found`, its last node with a value, and fires its
+    /// watches.
     func createLive(below found: (place: Place, level: Int), _ value: Bytes, creator: DomainID?) {
         var node = found.place.node
         for level in found.level + 1...path.depth {
@@ -52,8 +54,8 @@ extension Server {
         fire(path, .init(after: tree.nodes[node].permissions, node, tree), isExact: false)
     }
 
-    /// Gives a node a permission list, to which it takes over one reference, and fires the watches of its path. A special node's
-    /// fire none: they tell of domains, not of permissions.
+    /// Gives a node a permission list, to which it takes over one reference, and fires the watches of its
+    /// path. A special node's fire none: they tell of domains, not of permissions.
     func set(_ node: NodeID, _ path: ParsedPath, permissions list: PermissionsID) {
         let before = tree.nodes[node].permissions
         if isSpecial(node) { return tree.setPermissions(node, list) }

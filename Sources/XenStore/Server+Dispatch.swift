@@ -1,4 +1,5 @@
-// From bytes to requests, and from requests to those who answer them (specification, section A, "Order of checks").
+// From bytes to requests, and from requests to those who answer them (specification, section A, "Order of
+// checks").
 
 import XenStoreTypes
 
@@ -10,7 +11,8 @@ extension Server {
         return connection.isPrivileged || isWithinQuotas(connection)
     }
 
-    /// Unread output stops an unprivileged peer's requests (specification, section E, "outstanding" and "memory").
+    /// Unread output stops an unprivileged peer's requests (specification, section E, "outstanding" and
+    /// "memory").
     private func isWithinQuotas(_ connection: Connection) -> Bool {
         let outstanding = accounts.limit(connection.account, .outstanding)
         if outstanding != 0 && connection.replyEnds.count >= Int(outstanding) { return false }
@@ -19,7 +21,8 @@ extension Server {
         return memory == 0 || connection.unsentCount == 0 || used <= Int(memory)
     }
 
-    /// Carries out the complete requests at the start of `bytes`, in order, and answers how many bytes they were.
+    /// Carries out the complete requests at the start of `bytes`, in order, and answers how many bytes they
+    /// were.
     func carryOut(_ connection: Connection, _ bytes: Bytes) -> Int {
         var used = 0
         while bytes.count - used >= MessageHeader.size && mayProceed(connection) {
@@ -65,8 +68,12 @@ extension Server {
             connection: connection, header: header, payload: payload, transaction: 0, view: 0,
             isDiscarded: false)
         if reservation.transaction != 0 && mustWait(request) {
-            hold(connection)
-            return false
+            if transactions.table[reservation.transaction].connection != connection.id {
+                hold(connection)
+                return false
+            }
+            // It gets in its own transaction's way: nobody else is to wait for that.
+            endReservation()
         }
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {

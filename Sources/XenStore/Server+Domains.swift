@@ -1,10 +1,11 @@
-// The requests about domains (specification, sections A and B). Domains are introduced by their rings, which a server
-// without a hypervisor has none of: then only the daemon's own domain is there.
+// The requests about domains (specification, sections A and B). Domains are introduced by their rings, which
+// a server without a hypervisor has none of: then only the daemon's own domain is there.
 
 import XenStoreTypes
 
 extension Server {
-    /// The protocol features that the server offers: ring reconnection, error indicator, watch depth, DOMID_ANY.
+    /// The protocol features that the server offers: ring reconnection, error indicator, watch depth,
+    /// DOMID_ANY.
     static let features: UInt32 = 15
     static let featureAnyDomain: UInt32 = 8
 
@@ -57,7 +58,8 @@ extension Server {
         replyOK(request)
     }
 
-    /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such domain.
+    /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such
+    /// domain.
     func existingDomain(_ text: Bytes) throws(ErrorName) -> DomainID {
         let domain = try domainID(text)
         let isOurs = domain == configuration.domain || domain == configuration.privilegedDomain

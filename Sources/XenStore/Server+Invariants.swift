@@ -1,4 +1,5 @@
-// The invariants, all of them, checked (CONTROL `check`, the simulation and the fuzzers call it). Costs what there is.
+// The invariants, all of them, checked (CONTROL `check`, the simulation and the fuzzers call it). Costs what
+// there is.
 
 import XenStoreTypes
 
@@ -74,12 +75,17 @@ extension Server {
         let node = tree.nodes[id]
         let parent = node.parent
         if parent != 0 {
-            expect(hash(tree.nodes[parent].hash, tree.name(id)) == node.hash, "a node's hash is not its path's", id)
+            expect(
+                hash(tree.nodes[parent].hash, tree.name(id)) == node.hash, "a node's hash is not its path's",
+                id)
             expect(node.isDead || !tree.nodes[parent].isDead, "a living node below a dead one", id)
             let previous = node.previous
-            let isLinked = previous == 0 ? tree.nodes[parent].firstChild == id : tree.nodes[previous].next == id
+            let isLinked =
+                previous == 0 ? tree.nodes[parent].firstChild == id : tree.nodes[previous].next == id
             expect(isLinked, "a node is not linked with the one before it", id)
-            if node.next == 0 { expect(tree.nodes[parent].lastChild == id, "a last child is not the last", id) }
+            if node.next == 0 {
+                expect(tree.nodes[parent].lastChild == id, "a last child is not the last", id)
+            }
         }
         expect(tree.index.first(node.hash) { $0 == id } == id, "a node is not in the index", id)
         expect(node.modified <= tree.generation, "a node from the future", id)
@@ -108,12 +114,14 @@ extension Server {
             var version = it.firstKept
             while version != 0 {
                 versions += 1
-                expect(tree.versions[version].modified <= it.generation, "a version that is not seen", version)
+                expect(
+                    tree.versions[version].modified <= it.generation, "a version that is not seen", version)
                 version = tree.versions[version].nextKept
             }
             snapshot = it.newer
         }
-        expect(versions == tree.versions.count, "versions that no snapshot keeps", UInt32(tree.versions.count))
+        expect(
+            versions == tree.versions.count, "versions that no snapshot keeps", UInt32(tree.versions.count))
         var open: UInt32 = 0
         var transaction = transactions.oldest
         while transaction != 0 {
@@ -131,7 +139,8 @@ extension Server {
             var watch = connection.firstWatch
             while watch != 0 {
                 watched[Int(connection.account)] += 1
-                expect(watches.table[watch].connection == connection.id, "a watch of another connection", watch)
+                expect(
+                    watches.table[watch].connection == connection.id, "a watch of another connection", watch)
                 watch = watches.table[watch].nextOfConnection
             }
             var transaction = connection.firstTransaction

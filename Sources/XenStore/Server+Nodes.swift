@@ -1,13 +1,14 @@
 // The requests about nodes (specification, section A).
 //
-// Each goes the same way: the path is parsed, the nearest existing node found in the request's view, what was looked
-// at noted in the transaction, permission checked, then quotas; and only then is anything changed.
+// Each goes the same way: the path is parsed, the nearest existing node found in the request's view, what was
+// looked at noted in the transaction, permission checked, then quotas; and only then is anything changed.
 
 import XenStoreTypes
 
 extension Server {
-    /// Finds the path of the request in its view and notes in the transaction that it looked at it. `over`: that would
-    /// be more nodes than the transaction may touch; then nothing is noted, and the caller throws after its own checks.
+    /// Finds the path of the request in its view and notes in the transaction that it looked at it. `over`:
+    /// that would be more nodes than the transaction may touch; then nothing is noted, and the caller throws
+    /// after its own checks.
     private func look(
         _ request: Request, _ seen: Entry.Seen
     ) -> (found: (place: Place, level: Int), over: Bool) {
@@ -70,7 +71,8 @@ extension Server {
         endReply(request, start)
     }
 
-    /// One chunk of the list of children: the generation of the list, then whole names from the byte `offset` on.
+    /// One chunk of the list of children: the generation of the list, then whole names from the byte `offset`
+    /// on.
     func directoryPart(_ request: Request) throws(ErrorName) {
         let strings = try arguments(request, 2, 2)
         guard let offset = strings[1].decimal else { throw .inval }
@@ -96,7 +98,8 @@ extension Server {
             connection.append(byte: 0)
             return true
         }
-        // The last chunk says so by one more NUL, for which there must be room; else it comes in a chunk of its own.
+        // The last chunk says so by one more NUL, for which there must be room; else it comes in a chunk of
+        // its own.
         if isWhole && connection.payloadCount(start) < MessageHeader.payloadMax { connection.append(byte: 0) }
         endReply(request, start)
     }
@@ -143,7 +146,8 @@ extension Server {
         replyOK(request)
     }
 
-    /// Gives the path a value, creating what is missing. `replacing`: a node that exists gets the value; else it stays.
+    /// Gives the path a value, creating what is missing. `replacing`: a node that exists gets the value; else
+    /// it stays.
     private func put(_ request: Request, _ value: Bytes, replacing: Bool) throws(ErrorName) {
         let connection = request.connection
         let (found, over) = look(request, .node)
@@ -256,8 +260,8 @@ extension Server {
         return strings
     }
 
-    /// The list that these strings write. Entries for domains that do not exist are marked ignored; an owner that does
-    /// not exist is ENOENT.
+    /// The list that these strings write. Entries for domains that do not exist are marked ignored; an owner
+    /// that does not exist is ENOENT.
     private func permissionList(
         _ connection: Connection, _ strings: ArraySlice<Bytes>
     ) throws(ErrorName) -> [Permission] {
@@ -277,6 +281,7 @@ extension Server {
     }
 
     private func exists(_ domain: DomainID) -> Bool {
-        domain == configuration.domain || domain == configuration.privilegedDomain || world.domain(domain) != nil
+        domain == configuration.domain || domain == configuration.privilegedDomain
+            || world.domain(domain) != nil
     }
 }

@@ -2,10 +2,10 @@
 
 import XenStoreTypes
 
-/// The right of one transaction to find what it touched unchanged. After two EAGAINs in a row a connection's next
-/// transaction gets it, for 20 ms at most; others' changes to what it touched wait until then. It moves its snapshot to now
-/// with every request, which is right since nothing that it touched can have changed. (So whatever changes the tree without
-/// asking `mustWait` first has to end the reservation.)
+/// The right of one transaction to find what it touched unchanged. After two EAGAINs in a row a connection's
+/// next transaction gets it, for 20 ms at most; others' changes to what it touched wait until then. It moves
+/// its snapshot to now with every request, which is right since nothing that it touched can have changed. (So
+/// whatever changes the tree without asking `mustWait` first has to end the reservation.)
 struct Reservation {
     /// Longest time, in nanoseconds.
     static let duration: UInt64 = 20_000_000
@@ -64,8 +64,8 @@ extension Server {
 
     /// Makes the transaction's changes part of the tree, or none of them, and ends it.
     ///
-    /// Throws ENOSPC when the domain would own more nodes than its quota, EAGAIN when something that the transaction
-    /// looked at or changed has been changed by others since it began, or it is doomed.
+    /// Throws ENOSPC when the domain would own more nodes than its quota, EAGAIN when something that the
+    /// transaction looked at or changed has been changed by others since it began, or it is doomed.
     private func commit(_ transaction: TransactionID, _ connection: Connection) throws(ErrorName) {
         defer { end(transaction, connection) }
         let it = transactions.table[transaction]
@@ -87,8 +87,8 @@ extension Server {
         apply(transaction)
     }
 
-    /// Carries the changes over: removals first, in their order, then what was created and changed, in the order of the first
-    /// change.
+    /// Carries the changes over: removals first, in their order, then what was created and changed, in the
+    /// order of the first change.
     private func apply(_ transaction: TransactionID) {
         let entries = transactions.entries
         var removed: [EntryID] = []
@@ -175,8 +175,8 @@ extension Server {
         accounts.count(connection.account, .memory, transactions.table[transaction].bytes - before)
     }
 
-    /// Dooms transactions, oldest first and unprivileged ones before others, until what is kept for them is within
-    /// its bounds.
+    /// Dooms transactions, oldest first and unprivileged ones before others, until what is kept for them is
+    /// within its bounds.
     func boundSnapshots() {
         if tree.keptBytes <= configuration.snapshotMemory { return }
         for isPrivileged in [false, true] {
@@ -278,8 +278,8 @@ extension Server {
         reservation.held.append(connection.id)
     }
 
-    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for transactions
-    /// is brought within its bounds.
+    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
+    /// transactions is brought within its bounds.
     func finish() {
         while reservation.transaction == 0, !reservation.held.isEmpty {
             let held = reservation.held

@@ -2,7 +2,8 @@
 
 import XenStoreTypes
 
-/// The permission lists that decide who may hear of a change: the node's after and before it, and its parent's.
+/// The permission lists that decide who may hear of a change: the node's after and before it, and its
+/// parent's.
 struct ChangeVisibility {
     var after: PermissionsID = 0
     var before: PermissionsID = 0
@@ -17,7 +18,8 @@ struct ChangeVisibility {
 }
 
 extension Server {
-    /// Tells everybody who watches that something happened at `path`. `isExact`: only those who watch just this path.
+    /// Tells everybody who watches that something happened at `path`. `isExact`: only those who watch just
+    /// this path.
     func fire(_ path: ParsedPath, _ visibility: ChangeVisibility, isExact: Bool) {
         if watches.isEmpty { return }
         var level = isExact ? path.depth : path.isSpecial ? 1 : 0
@@ -60,7 +62,8 @@ extension Server {
     private func queue(_ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64) {
         if connection.isBroken || isOverEvents(connection, path.count) { return }
         let isSpecial = path.count > 0 && path[0] == 0x40
-        // Equal events may come of different watches: the token and the path's form and text are all that counts.
+        // Equal events may come of different watches: the token and the path's form and text are all that
+        // counts.
         let home = UInt64(watches.table[watch].homeCount)
         let key = isSpecial ? nil : hash(pathHash &+ home, watches.token(watch))
         if connection.unsentCount == 0 { connection.unreadSince = now }

@@ -1,13 +1,14 @@
 // The server: bytes of connections in, bytes for connections out (specification, sections A, C, D, E, F).
 //
-// It does no I/O, knows no clock and no randomness: bytes, the time and the seed are handed to it, and what it must know
-// of the world at once it asks its `World`. Equal inputs in equal order give equal outputs.
+// It does no I/O, knows no clock and no randomness: bytes, the time and the seed are handed to it, and what
+// it must know of the world at once it asks its `World`. Equal inputs in equal order give equal outputs.
 //
 // Invariants (`checkInvariants` checks them all, with those of the parts):
 // - Accounts count exactly the nodes, watches, transactions and bytes that there are.
 // - Every transaction and watch belongs to a connection that lists it.
 // - A connection that waits for a reservation is in `held`; there are none when nobody has a reservation.
-// - A request is carried out as a whole or not at all, and every request gets one reply, in the order of requests.
+// - A request is carried out as a whole or not at all, and every request gets one reply, in the order of
+//   requests.
 
 import XenStoreTypes
 
@@ -43,7 +44,7 @@ struct Request {
 }
 
 public final class Server {
-    public internal(set) var configuration: ServerConfiguration
+    @exclusivity(unchecked) public internal(set) var configuration: ServerConfiguration
     let world: World
     let hash: KeyedHash
     let bytes: ByteStore
@@ -52,15 +53,15 @@ public final class Server {
     let transactions: Transactions
     let watches: Watches
     let accounts: Accounts
-    var connections: [Connection?] = []
+    @exclusivity(unchecked) var connections: [Connection?] = []
     private var freeConnections: [UInt32] = []
-    private var changed: [UInt32] = []
-    private var changedNext = 0
-    var now: UInt64 = 0
+    @exclusivity(unchecked) private var changed: [UInt32] = []
+    @exclusivity(unchecked) private var changedNext = 0
+    @exclusivity(unchecked) var now: UInt64 = 0
     /// The path of the request at hand, and that of a change that is not the request's own path.
     let path: ParsedPath
     let eventPath: ParsedPath
-    var reservation = Reservation()
+    @exclusivity(unchecked) var reservation = Reservation()
     /// Scratch for what a request collects.
     var scratch: [UInt8] = []
     /// Events that unprivileged connections lost, since the start.
@@ -123,7 +124,8 @@ public final class Server {
         var home = configuration.domain
         var isPrivileged = false
         if case .domain(let domain) = subject {
-            isPrivileged = domain == configuration.privilegedDomain || (isSocket && domain == configuration.domain)
+            isPrivileged =
+                domain == configuration.privilegedDomain || (isSocket && domain == configuration.domain)
             home = domain
         }
         let connection = Connection(
@@ -135,7 +137,8 @@ public final class Server {
         return ConnectionID(rawValue: id)
     }
 
-    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now on.
+    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now
+    /// on.
     public func disconnect(_ id: ConnectionID) {
         let connection = self[id]
         dropWatches(of: connection)
@@ -156,7 +159,8 @@ public final class Server {
         return connection
     }
 
-    /// Bytes that the peer has sent, cut anywhere. Complete requests are carried out, unless the connection must wait.
+    /// Bytes that the peer has sent, cut anywhere. Complete requests are carried out, unless the connection
+    /// must wait.
     public func receive(_ id: ConnectionID, _ bytes: Span<UInt8>) {
         let connection = self[id]
         if connection.isBroken { return }

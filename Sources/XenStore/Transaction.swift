@@ -1,12 +1,13 @@
 // A transaction: a snapshot, what was looked at in it, and its own changes on top (specification, section C).
 //
 // What a transaction touches is an `Entry` each. An entry says two things:
-// - what the commit has to check: `seen`, about the node that stood there in the snapshot (`base`) or its absence;
+// - what the commit has to check: `seen`, about the node that stood there in the snapshot (`base`) or its
+//   absence;
 // - what the transaction made of it: `state`.
 //
-// A removal is one entry, however large the subtree. Whatever the transaction did below the removed node before that is then
-// out of date. Which is told by `sequence`, the transaction's own count of changes: an entry holds only if it is
-// younger than the last removal of any node above it.
+// A removal is one entry, however large the subtree. Whatever the transaction did below the removed node
+// before that is then out of date. Which is told by `sequence`, the transaction's own count of changes: an
+// entry holds only if it is younger than the last removal of any node above it.
 //
 //     rm /a           entry /a: state removed, removedAt 1
 //     write /a/b "x"  entry /a: state created, sequence 2; entry /a/b: created, sequence 3, child of entry /a
@@ -14,8 +15,10 @@
 //
 // Invariants:
 // - An entry with no base has a parent entry, and a name. One with a base has the base's path.
-// - A created entry is in its parent entry's list of added children exactly if it exists in the transaction's view.
-// - An entry's value and permissions are its own only if it says so; else they are the base's, as of the snapshot.
+// - A created entry is in its parent entry's list of added children exactly if it exists in the transaction's
+//   view.
+// - An entry's value and permissions are its own only if it says so; else they are the base's, as of the
+//   snapshot.
 
 import XenStoreTypes
 

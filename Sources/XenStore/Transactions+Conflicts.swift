@@ -1,4 +1,5 @@
-// What a transaction's commit must find as it was, and what a reservation keeps as it is (specification, section C).
+// What a transaction's commit must find as it was, and what a reservation keeps as it is (specification,
+// section C).
 
 extension Transactions {
     /// Whether something that the transaction looked at or changed has been changed by others since it began.

@@ -1,7 +1,8 @@
-// The open transactions, and the tree as each of them sees it. The rules are at the head of Transaction.swift.
+// The open transactions, and the tree as each of them sees it. The rules are at the head of
+// Transaction.swift.
 //
-// Invariants: entries of one transaction are in the index exactly once, under their path's hash; transactions stand in
-// the order in which they began; one that is not doomed holds its snapshot.
+// Invariants: entries of one transaction are in the index exactly once, under their path's hash; transactions
+// stand in the order in which they began; one that is not doomed holds its snapshot.
 
 import XenStoreTypes
 
@@ -74,7 +75,9 @@ final class Transactions {
         } else {
             table[it.previousOfConnection].nextOfConnection = it.nextOfConnection
         }
-        if it.nextOfConnection != 0 { table[it.nextOfConnection].previousOfConnection = it.previousOfConnection }
+        if it.nextOfConnection != 0 {
+            table[it.nextOfConnection].previousOfConnection = it.previousOfConnection
+        }
         if it.older == 0 { oldest = it.younger } else { table[it.older].younger = it.younger }
         if it.younger == 0 { youngest = it.older } else { table[it.younger].older = it.older }
         table.remove(id)
@@ -214,8 +217,8 @@ final class Transactions {
 
     // MARK: Looking
 
-    /// The node that the path names in the transaction's view (0: the live tree) and the path's depth, or the nearest ancestor
-    /// that exists there and its depth; for an absent special node, no place and depth 0.
+    /// The node that the path names in the transaction's view (0: the live tree) and the path's depth, or the
+    /// nearest ancestor that exists there and its depth; for an absent special node, no place and depth 0.
     @inline(__always) func nearest(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
         if id == 0 || table[id].firstEntry == 0 {
             let found = tree.nearest(path, at: id == 0 ? live : table[id].generation)

@@ -39,8 +39,8 @@ extension Tree {
         snapshots.remove(id)
     }
 
-    /// Called before a node changes: keeps what it is now, if an open snapshot sees that. If so, the node's value and its
-    /// reference to the permission list now belong to the version, and true is answered.
+    /// Called before a node changes: keeps what it is now, if an open snapshot sees that. If so, the node's
+    /// value and its reference to the permission list now belong to the version, and true is answered.
     func keep(_ id: NodeID) -> Bool {
         let newest = newestSnapshot
         if newest == 0 || snapshots[newest].generation < nodes[id].modified { return false }

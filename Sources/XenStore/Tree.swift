@@ -22,16 +22,17 @@ final class Tree {
     let root: NodeID
 
     /// Number of the last committed change.
-    var generation: UInt64 = 1
-    var newestSnapshot: SnapshotID = 0
-    var oldestSnapshot: SnapshotID = 0
+    @exclusivity(unchecked) var generation: UInt64 = 1
+    @exclusivity(unchecked) var newestSnapshot: SnapshotID = 0
+    @exclusivity(unchecked) var oldestSnapshot: SnapshotID = 0
     /// Nodes that exist now, special ones too.
-    var liveCount = 0
+    @exclusivity(unchecked) var liveCount = 0
     /// Bytes of versions and dead nodes, kept for open transactions only.
-    var keptBytes = 0
+    @exclusivity(unchecked) var keptBytes = 0
 
     /// A tree with nothing but a root with this permission list.
-    init(_ bytes: ByteStore, _ permissions: PermissionLists, rootHash: UInt64, rootPermissions: [Permission]) {
+    init(_ bytes: ByteStore, _ permissions: PermissionLists, rootHash: UInt64, rootPermissions: [Permission])
+    {
         self.bytes = bytes
         self.permissions = permissions
         let node = Node(
@@ -91,14 +92,17 @@ final class Tree {
         }
     }
 
-    /// Whether the node's names, from its own up to the root's, are those of the path's first `level` components.
+    /// Whether the node's names, from its own up to the root's, are those of the path's first `level`
+    /// components.
     @inline(__always) func isNamed(_ id: NodeID, _ path: ParsedPath, _ level: Int) -> Bool {
         var node = id
         var level = level
         return path.withText { text in
             while level > 0 {
                 let component = path.components[level]
-                if node == 0 || name(node) != text.slice(Int(component.begin), Int(component.end)) { return false }
+                if node == 0 || name(node) != text.slice(Int(component.begin), Int(component.end)) {
+                    return false
+                }
                 node = nodes[node].parent
                 level -= 1
             }
@@ -106,8 +110,8 @@ final class Tree {
         }
     }
 
-    /// The node that the path names and all of the path's depth; or, where it names none, the nearest ancestor that
-    /// exists and its depth. For an absent special node: (0, 0).
+    /// The node that the path names and all of the path's depth; or, where it names none, the nearest
+    /// ancestor that exists and its depth. For an absent special node: (0, 0).
     @inline(__always) func nearest(_ path: ParsedPath, at snapshot: UInt64) -> (node: NodeID, level: Int) {
         var level = path.depth
         while level > 0 {
@@ -152,7 +156,8 @@ final class Tree {
 
     // MARK: Changing. The caller has taken a new generation.
 
-    /// Creates a node as the last child of `parent` (0: a special node). Takes over one reference to `permissions`.
+    /// Creates a node as the last child of `parent` (0: a special node). Takes over one reference to
+    /// `permissions`.
     func create(
         parent: NodeID, name: Bytes, hash: UInt64, value: Bytes, permissions list: PermissionsID
     ) -> NodeID {
@@ -211,8 +216,8 @@ final class Tree {
         reap(id)
     }
 
-    /// Calls `body` for every living node below `top`, children before their parents and in the order of creation, and last
-    /// for `top`. `body` may remove the node.
+    /// Calls `body` for every living node below `top`, children before their parents and in the order of
+    /// creation, and last for `top`. `body` may remove the node.
     func forEachFromLeaves(_ top: NodeID, _ body: (NodeID) -> Void) {
         var node = firstLeaf(top)
         while true {

@@ -1,8 +1,8 @@
 // Watches, found by walking the changed path (specification, section D).
 //
-// Invariants: a path is in the index exactly while at least one watch is on it. Each watch is in its path's list, in its
-// connection's list and in the index of (connection, path, token) exactly once. Watches on one path stand in the order
-// in which they were set.
+// Invariants: a path is in the index exactly while at least one watch is on it. Each watch is in its path's
+// list, in its connection's list and in the index of (connection, path, token) exactly once. Watches on one
+// path stand in the order in which they were set.
 
 import XenStoreTypes
 
@@ -26,7 +26,8 @@ struct Watch: BitwiseCopyable {
     var tokenCount: UInt16
     /// Levels below the path that it reports; `unlimited` for all.
     var depth: UInt16
-    /// Bytes at the start of a changed path that its events leave out, for a watch that was set by a relative path.
+    /// Bytes at the start of a changed path that its events leave out, for a watch that was set by a relative
+    /// path.
     var homeCount: UInt16
 }
 
@@ -117,7 +118,11 @@ final class Watches {
                 nextOfConnection: first, hash: key, token: bytes.insert(token),
                 tokenCount: UInt16(token.count), depth: depth, homeCount: UInt16(path.homeCount)))
         watchIndex.insert(key, id)
-        if places[place].last == 0 { places[place].first = id } else { table[places[place].last].nextOnPath = id }
+        if places[place].last == 0 {
+            places[place].first = id
+        } else {
+            table[places[place].last].nextOnPath = id
+        }
         places[place].last = id
         if first != 0 { table[first].previousOfConnection = id }
         first = id

@@ -6,7 +6,9 @@ import XenStoreTypes
 public enum LogLevel: UInt8, Sendable, Comparable {
     case error, warning, notice, info, debug
 
-    @inlinable public static func < (left: LogLevel, right: LogLevel) -> Bool { left.rawValue < right.rawValue }
+    @inlinable public static func < (left: LogLevel, right: LogLevel) -> Bool {
+        left.rawValue < right.rawValue
+    }
 }
 
 /// What tells a domain apart from an earlier one of the same id.
@@ -21,7 +23,8 @@ public struct DomainIdentity: Hashable, Sendable {
 open class World {
     public init() {}
 
-    /// Whether domains can be introduced here. If not, INTRODUCE, RELEASE, RESUME and SET_TARGET answer EINVAL.
+    /// Whether domains can be introduced here. If not, INTRODUCE, RELEASE, RESUME and SET_TARGET answer
+    /// EINVAL.
     open var hasHypervisor: Bool { false }
 
     /// The domain that has this id now, or nil if there is none. Without a hypervisor every id exists.

@@ -48,7 +48,8 @@ extension HostOptions {
     }
 }
 
-/// Serves until a signal stops it; reads the configuration again at SIGHUP. The status is what the process must end with.
+/// Serves until a signal stops it; reads the configuration again at SIGHUP. The status is what the process
+/// must end with.
 public func runDaemon(_ options: DaemonOptions) -> Int32 {
     Daemon.serve(HostOptions(options)) { () throws(StartFailure) in
         do throws(ConfigurationMistakes) {

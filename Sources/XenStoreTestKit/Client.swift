@@ -7,7 +7,8 @@
 import XenStore
 import XenStoreTypes
 
-/// One connection to a `Server`. The output is fetched when the test asks for it, so that a slow reader can be played.
+/// One connection to a `Server`. The output is fetched when the test asks for it, so that a slow reader can
+/// be played.
 public final class Client {
     public let server: Server
     public let id: ConnectionID
@@ -36,7 +37,8 @@ public final class Client {
         pass()
     }
 
-    /// Fetches all output: the messages in order. Bytes kept back are passed on when the server wants them again.
+    /// Fetches all output: the messages in order. Bytes kept back are passed on when the server wants them
+    /// again.
     public func drain() -> [Message] {
         var messages: [Message] = []
         repeat {

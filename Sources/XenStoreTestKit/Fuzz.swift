@@ -3,17 +3,20 @@
 import XenStore
 import XenStoreTypes
 
-/// Bytes as they could come from hostile peers: cut into pieces for five connections, handed over without looking.
+/// Bytes as they could come from hostile peers: cut into pieces for five connections, handed over without
+/// looking.
 ///
 /// The format: one byte that chooses the connection (the lowest three bits) and whether its output is fetched
-/// first (the highest bit), one byte of length, then that many bytes. Traps when an invariant does not hold, or when
-/// the server says something that is no message.
+/// first (the highest bit), one byte of length, then that many bytes. Traps when an invariant does not hold,
+/// or when the server says something that is no message.
 public func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
     let server = Server(ServerConfiguration(), world: TestWorld(domains: [0, 1, 2]))
     let subjects: [Subject] = [
         .domain(DomainID(0)), .domain(DomainID(1)), .domain(DomainID(2)), .user(1000), .domain(DomainID(0)),
     ]
-    func connect(_ slot: Int) -> Client { Client(server, subjects[slot], readOnly: slot == 4, isSocket: slot != 1) }
+    func connect(_ slot: Int) -> Client {
+        Client(server, subjects[slot], readOnly: slot == 4, isSocket: slot != 1)
+    }
     var clients = subjects.indices.map(connect)
     var position = 0
     while position + 1 < bytes.count {
@@ -36,7 +39,9 @@ public func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
 private func requireWellFormed(_ messages: [Message]) {
     for message in messages {
         precondition(message.payload.count <= MessageHeader.payloadMax, "a payload over 4096 bytes")
-        guard let type = MessageType(rawValue: message.type) else { preconditionFailure("a reply of no known type") }
+        guard let type = MessageType(rawValue: message.type) else {
+            preconditionFailure("a reply of no known type")
+        }
         if type == .watchEvent {
             precondition(message.requestID == 0 && message.transactionID == 0 && message.strings.count == 2)
         }
@@ -47,8 +52,8 @@ private func requireWellFormed(_ messages: [Message]) {
     }
 }
 
-/// Bytes as a program of requests, carried out by the server and by the reference store: the first byte chooses the
-/// quotas, every step after it takes what it needs. Traps on the first disagreement.
+/// Bytes as a program of requests, carried out by the server and by the reference store: the first byte
+/// chooses the quotas, every step after it takes what it needs. Traps on the first disagreement.
 public func fuzzRequests(_ bytes: UnsafeBufferPointer<UInt8>) {
     var choices = ByteChoices([UInt8](bytes))
     let simulation = Simulation(seed: UInt64(choices.byte()))

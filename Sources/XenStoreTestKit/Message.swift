@@ -1,4 +1,5 @@
-// The wire as tests see it (specification, section A): whole messages, built and taken apart in the slow and obvious way.
+// The wire as tests see it (specification, section A): whole messages, built and taken apart in the slow and
+// obvious way.
 
 import XenStoreTypes
 
@@ -16,7 +17,8 @@ public struct Message: Hashable, Sendable {
         self.payload = payload
     }
 
-    public init(_ type: MessageType, requestID: UInt32 = 0, transaction: UInt32 = 0, _ payload: [UInt8] = []) {
+    public init(_ type: MessageType, requestID: UInt32 = 0, transaction: UInt32 = 0, _ payload: [UInt8] = [])
+    {
         self.init(type: type.rawValue, requestID: requestID, transactionID: transaction, payload: payload)
     }
 

@@ -1,5 +1,5 @@
-// The reference store as a transcript's peer: so the transcripts, which were played against other daemons, hold the
-// reference to the same words as the core.
+// The reference store as a transcript's peer: so the transcripts, which were played against other daemons,
+// hold the reference to the same words as the core.
 
 import XenStoreTypes
 

@@ -28,7 +28,8 @@ extension ReferenceRequest {
         let all = try strings(message.payload)
         guard all.count == 2 else { throw .inval }
         let path = try path(all[0], special: true)
-        guard let index = connection.watches.firstIndex(where: { $0.path == path && $0.token == all[1] }) else {
+        guard let index = connection.watches.firstIndex(where: { $0.path == path && $0.token == all[1] })
+        else {
             throw .noent
         }
         connection.watches.remove(at: index)
@@ -73,28 +74,24 @@ extension ReferenceRequest {
     }
 
     /// Removals first, in their order; then what was created or changed, in the order of the first change.
+    /// Each is a change of its own to those who watch, so that what one of them hides is hidden from the next
+    /// ones' events.
     private func commit(_ transaction: ReferenceTransaction) {
-        let before = store.tree
-        var removals: [(gone: [String], top: String)] = []
         for top in transaction.removedTops {
-            removals.append((store.tree.subtree(top), top))
+            let before = store.tree
             store.tree.remove(top)
+            store.fireRemoval(before.subtree(top), top: top, before: before, after: store.tree)
         }
         for path in transaction.changes {
             let now = transaction.view[path]!
+            let before = store.tree
             if store.tree[path] == nil {
                 store.tree.create(path, permissions: now.permissions, value: now.value)
             } else {
                 store.tree.setValue(path, now.value)
                 store.tree.setPermissions(path, now.permissions)
             }
-        }
-        for removal in removals {
-            let isBack = transaction.changes.contains(removal.top)
-            store.fireRemoval(removal.gone, top: isBack ? nil : removal.top, before: before, after: store.tree)
-        }
-        for path in transaction.changes where transaction.announced.contains(path) {
-            store.fire(path, before: before, after: store.tree)
+            if transaction.announced.contains(path) { store.fire(path, before: before, after: store.tree) }
         }
     }
 }

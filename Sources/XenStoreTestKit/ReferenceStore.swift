@@ -2,12 +2,14 @@
 // (specification, sections A, C, D, E). It shares no code and no idea with the core but the wire's numbers.
 //
 // Decisions where the specification leaves room (those of transactions and watches stand in their files):
-// - children are listed in the order of creation; in a transaction: what is left of the snapshot's, then its own;
-// - RM of an absent node whose parent exists answers OK and fires nothing, but needs w on the nearest ancestor;
+// - children are listed in the order of creation; in a transaction: what is left of the snapshot's, then its
+//   own;
+// - RM of an absent node whose parent exists answers OK and fires nothing, but needs w on the nearest
+//   ancestor;
 // - RM of `/` is EINVAL before anything else is looked at;
 // - a socket peer that is not privileged is granted nothing by node permissions;
-// - quotas of transactions and watches count per subject, nodes per owner; a transaction counts the live tree's
-//   nodes and its own difference to its snapshot.
+// - quotas of transactions and watches count per subject, nodes per owner; a transaction counts the live
+//   tree's nodes and its own difference to its snapshot.
 
 import XenStoreTypes
 

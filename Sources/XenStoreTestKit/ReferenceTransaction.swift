@@ -6,8 +6,8 @@
 //   is there again at the commit was not changed.
 // - A request that was refused has still looked at what it looked at.
 // - Creating a node changes its parent's child list, not the parent.
-// - DIRECTORY reads the child list and the permissions, not the value: these may change, if they are equal again
-//   at the commit the permissions have not changed.
+// - DIRECTORY reads the child list and the permissions, not the value: these may change, if they are equal
+//   again at the commit the permissions have not changed.
 // - MKDIR of an existing node reads it.
 // - A transaction without a change of its own never conflicts.
 

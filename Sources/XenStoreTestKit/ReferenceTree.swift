@@ -1,7 +1,8 @@
 // The reference store's tree: a dictionary by path, nothing clever, nothing shared with the core.
 //
 // Invariants:
-// - every path but `/` and the special nodes has its parent in `nodes`, and stands once in its parent's `children`;
+// - every path but `/` and the special nodes has its parent in `nodes`, and stands once in its parent's
+//   `children`;
 // - `children` are in order of creation: a child that is removed and created again stands last;
 // - a stamp is given once: two nodes, or two states of one, with equal stamps are the same.
 
@@ -93,9 +94,13 @@ public struct ReferenceTree {
         return above.isEmpty ? "/" : String(above)
     }
 
-    static func leaf(_ path: String) -> String { String(path[path.index(after: path.lastIndex(of: "/")!)...]) }
+    static func leaf(_ path: String) -> String {
+        String(path[path.index(after: path.lastIndex(of: "/")!)...])
+    }
 
-    static func join(_ path: String, _ name: String) -> String { path == "/" ? "/" + name : path + "/" + name }
+    static func join(_ path: String, _ name: String) -> String {
+        path == "/" ? "/" + name : path + "/" + name
+    }
 
     /// How far `path` lies below `top`: 0 for itself, nil if it does not.
     static func depth(of path: String, below top: String) -> Int? {

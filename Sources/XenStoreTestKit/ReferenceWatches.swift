@@ -3,7 +3,8 @@
 // - An event equal to one that is queued and unsent on the same connection is dropped, if no reply was queued
 //   there since. An event of a special path is never dropped.
 // - A change of a special node's permissions fires nothing: its watches tell of domains.
-// - Whether the watcher may read is asked of the whole tree before and after the change: the node or its parent.
+// - Whether the watcher may read is asked of the tree before and after the change: the node or its parent. Of
+//   a transaction, each node's change is one of its own, in the order of the events.
 
 import XenStoreTypes
 
@@ -49,11 +50,11 @@ extension ReferenceStore {
     }
 
     /// One removal: everything below the top first, each for those who watch just that.
-    func fireRemoval(_ paths: [String], top: String?, before: ReferenceTree, after: ReferenceTree) {
+    func fireRemoval(_ paths: [String], top: String, before: ReferenceTree, after: ReferenceTree) {
         let marks = connections.mapValues(\.expected.count)
         for path in paths where path != top { fire(path, exactly: true, before: before, after: after) }
         for (key, connection) in connections { connection.joinEvents(from: marks[key]!) }
-        if let top { fire(top, before: before, after: after) }
+        fire(top, before: before, after: after)
     }
 
     private func mayRead(_ path: String, _ connection: ReferenceConnection, _ tree: ReferenceTree) -> Bool {

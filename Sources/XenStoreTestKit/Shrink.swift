@@ -1,7 +1,7 @@
 // Makes a failing run shorter, by leaving steps out.
 
-/// The shortest list of steps found that still fails, by dropping ever smaller parts of it. `fails` runs a list
-/// from the beginning; it is called at most `budget` times.
+/// The shortest list of steps found that still fails, by dropping ever smaller parts of it. `fails` runs a
+/// list from the beginning; it is called at most `budget` times.
 public func shrink(_ steps: [Step], budget: Int = 300, fails: ([Step]) -> Bool) -> [Step] {
     var best = steps
     var left = budget

@@ -3,8 +3,8 @@
 // Invariants after every step that passed:
 // - each connection's output was what the reference expected, in order, and all of it has been read;
 // - `server.checkInvariants()` found nothing, and the server has as many nodes as the reference;
-// - no connection has had two EAGAINs in a row (its next transaction would make others wait; tests of their own
-//   cover that): the one that got the second starts anew.
+// - no connection has had two EAGAINs in a row (its next transaction would make others wait; tests of their
+//   own cover that): the one that got the second starts anew.
 
 import XenStore
 import XenStoreTypes
@@ -60,7 +60,8 @@ public final class Simulation {
         }
         server = Server(configuration, world: world)
         let kinds: [(ReferenceSubject, Bool)] = [
-            (.domain(0), false), (.domain(1), false), (.domain(2), false), (.domain(3), false), (.domain(0), false),
+            (.domain(0), false), (.domain(1), false), (.domain(2), false), (.domain(3), false),
+            (.domain(0), false),
             (.domain(0), true), (.domain(3), true), (.user(1000), false),
         ]
         for (subject, isReadOnly) in kinds { addSlot(subject, isReadOnly) }
@@ -86,9 +87,11 @@ public final class Simulation {
             ("/local/domain/0", ["n0"]), ("/local/domain/1", ["n1"]), ("/local/domain/2", ["n2", "r1"]),
             ("/local/domain/3", ["n3"]), ("/a", ["b0"]), ("/b", ["r1", "b2"]),
         ] {
-            let make = Step.Request(type: MessageType.makeDirectory.rawValue, transaction: 0, payload: Array(path.utf8) + [0])
+            let make = Step.Request(
+                type: MessageType.makeDirectory.rawValue, transaction: 0, payload: Array(path.utf8) + [0])
             let open = Step.Request(
-                type: MessageType.setPermissions.rawValue, transaction: 0, payload: [UInt8](strings: [path] + list))
+                type: MessageType.setPermissions.rawValue, transaction: 0,
+                payload: [UInt8](strings: [path] + list))
             try take(Step(slot: 0, action: .requests([make])))
             try take(Step(slot: 0, action: .requests([open])))
         }
@@ -98,9 +101,14 @@ public final class Simulation {
     public func take(_ step: Step) throws {
         switch step.action {
         case .requests(let requests):
-            let messages = requests.map { message(step.slot, $0) }
-            slots[step.slot].client.send(messages.flatMap(\.bytes))
-            for message in messages { reference.handle(step.slot, message) }
+            var bytes: [UInt8] = []
+            for request in requests {
+                // One after the other, since a request may speak of the transaction that the one before it started.
+                let message = message(step.slot, request)
+                bytes += message.bytes
+                reference.handle(step.slot, message)
+            }
+            slots[step.slot].client.send(bytes)
         case .pieces(let request, let cuts):
             let message = message(step.slot, request)
             var from = 0
@@ -115,7 +123,9 @@ public final class Simulation {
             restart(step.slot)
         case .oversized(let length):
             slots[step.slot].client.send(Message.header(1, 1, 0, length))
-            guard slots[step.slot].client.mustClose else { throw disagreement("not closed after length \(length)") }
+            guard slots[step.slot].client.mustClose else {
+                throw disagreement("not closed after length \(length)")
+            }
             restart(step.slot)
         }
         try compareOutputs(step)
@@ -135,7 +145,8 @@ public final class Simulation {
             transaction = request.transaction <= open.count ? open[request.transaction - 1] : open.last ?? 0
         }
         return Message(
-            type: request.type, requestID: lastRequestID, transactionID: transaction, payload: request.payload)
+            type: request.type, requestID: lastRequestID, transactionID: transaction, payload: request.payload
+        )
     }
 
     private func addSlot(_ subject: ReferenceSubject, _ isReadOnly: Bool) {

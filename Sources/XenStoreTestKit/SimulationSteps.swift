@@ -1,12 +1,13 @@
-// What a simulation does, step by step. A step says everything by itself (which of the open transactions, which
-// path), so that any of them can be left out of a failing run and the rest still means something.
+// What a simulation does, step by step. A step says everything by itself (which of the open transactions,
+// which path), so that any of them can be left out of a failing run and the rest still means something.
 
 import XenStoreTypes
 
 /// One step of a simulation.
 public struct Step: Sendable, CustomStringConvertible {
     public enum Action: Sendable {
-        /// Whole requests, handed over in one go. `transaction` picks one of the connection's open ones, or none.
+        /// Whole requests, handed over in one go. `transaction` picks one of the connection's open ones, or
+        /// none.
         case requests([Request])
         /// A request cut into pieces at these places, with other connections' turns between them left out.
         case pieces(Request, cuts: [Int])
@@ -17,7 +18,11 @@ public struct Step: Sendable, CustomStringConvertible {
     }
 
     public struct Request: Sendable {
+        /// As `transaction`: the one that was started last.
+        static let latest = Int.max
+
         public var type: UInt32
+        /// Which of the connection's open transactions, from 1; 0: none; too large: the last.
         public var transaction: Int
         public var payload: [UInt8]
     }
@@ -28,7 +33,8 @@ public struct Step: Sendable, CustomStringConvertible {
     public var description: String {
         func text(_ request: Request) -> String {
             let name = MessageType(rawValue: request.type).map { "\($0)" } ?? "type \(request.type)"
-            let tx = request.transaction == 0 ? "" : "[tx choice \(request.transaction)]"
+            let which = request.transaction == Request.latest ? "latest" : "\(request.transaction)"
+            let tx = request.transaction == 0 ? "" : "[tx choice \(which)]"
             return "\(name)\(tx) \"\(Message.printable(request.payload))\""
         }
         switch action {
@@ -46,8 +52,9 @@ extension Step {
         slot = choices.below(slots)
         let kind = choices.below(100)
         switch kind {
-        case ..<78: action = .requests([Request(from: &choices)])
-        case ..<90: action = .requests((0...choices.below(4)).map { _ in Request(from: &choices) })
+        case ..<68: action = .requests([Request(from: &choices)])
+        case ..<78: action = .requests((0...choices.below(4)).map { _ in Request(from: &choices) })
+        case ..<90: action = .requests(Request.transaction(from: &choices))
         case ..<97: action = Step.cut(Request(from: &choices), &choices)
         case ..<99: action = .vanish(Request(from: &choices), after: choices.below(40))
         default: action = .oversized(choices.chance(50) ? 4097 : UInt32.max - UInt32(choices.below(1000)))
@@ -73,9 +80,32 @@ extension Step.Request {
         if choices.chance(3) { spoil(&choices) }
     }
 
+    /// A transaction with several changes close to each other; it is left open now and then.
+    static func transaction<C: Choices>(from choices: inout C) -> [Step.Request] {
+        var all = [Step.Request(type: MessageType.transactionStart.rawValue, transaction: 0, payload: [0])]
+        let top = choices.one(of: ["/a", "/b", "/local/domain/2", "x"])
+        for _ in 0...choices.below(7) {
+            let type = choices.one(of: [
+                MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions, .directory, .read,
+            ])
+            var path = top
+            for _ in 0..<choices.below(4) { path = ReferenceTree.join(path, choices.one(of: ["a", "b"])) }
+            var payload = Array(path.utf8) + [0]
+            if type == .write { payload += value(&choices) }
+            if type == .setPermissions { payload += [UInt8](strings: [choices.one(of: ["b0", "b1", "b2", "n0", "r2"])]) }
+            all.append(Step.Request(type: type.rawValue, transaction: latest, payload: payload))
+        }
+        if choices.chance(60) {
+            all.append(
+                Step.Request(type: MessageType.transactionEnd.rawValue, transaction: latest, payload: [0x54, 0]))
+        }
+        return all
+    }
+
     private static func type<C: Choices>(_ choices: inout C) -> MessageType {
         let weights: [(MessageType, Int)] = [
-            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9), (.setPermissions, 9),
+            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9),
+            (.setPermissions, 9),
             (.getPermissions, 4), (.directoryPart, 4), (.watch, 8), (.unwatch, 3), (.transactionStart, 10),
             (.transactionEnd, 12), (.resetWatches, 1), (.getDomainPath, 1), (.getFeature, 1), (.getQuota, 1),
             (.setQuota, 1), (.introduce, 1), (.restrict, 1),
@@ -94,7 +124,8 @@ extension Step.Request {
         case .watch: return watch(&choices)
         case .unwatch: return path(&choices, special: 5) + [0] + [UInt8](strings: [token(&choices)])
         case .directoryPart:
-            return path(&choices) + [0] + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
+            return path(&choices) + [0]
+                + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
         case .setPermissions: return permissions(&choices)
         case .getPermissions: return path(&choices, special: 15) + [0]
         case .transactionStart, .resetWatches: return [0]
@@ -103,14 +134,17 @@ extension Step.Request {
         case .getFeature: return []
         case .getQuota: return [UInt8](strings: quotaArguments(&choices))
         case .setQuota:
-            return [UInt8](strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
+            return [UInt8](
+                strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
         case .introduce: return [UInt8](strings: ["1", "1", "1"])
         default: return path(&choices) + [0]
         }
     }
 
     private static func quotaArguments<C: Choices>(_ choices: inout C) -> [String] {
-        let name = choices.one(of: ["nodes", "watches", "transactions", "node-size", "permissions", "nonsense"])
+        let name = choices.one(of: [
+            "nodes", "watches", "transactions", "node-size", "permissions", "nonsense",
+        ])
         return choices.chance(40) ? [choices.one(of: ["1", "2", "x"]), name] : [name]
     }
 
@@ -119,10 +153,12 @@ extension Step.Request {
             return Array(choices.one(of: ["@introduceDomain", "@releaseDomain", "@other"]).utf8)
         }
         if choices.chance(2) {
-            return Array(choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
+            return Array(
+                choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
         }
         var text = choices.one(of: [
-            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool", "/new",
+            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool",
+            "/new",
         ])
         for _ in 0..<choices.one(of: [0, 0, 1, 1, 1, 2, 2, 3]) {
             text = ReferenceTree.join(text, choices.one(of: ["a", "b", "c"]))

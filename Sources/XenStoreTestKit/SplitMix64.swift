@@ -31,7 +31,8 @@ public struct SplitMix64: RandomNumberGenerator, Choices, Sendable {
     public mutating func below(_ bound: Int) -> Int { Int(next() % UInt64(bound)) }
 }
 
-/// Choices read from a fuzzer's bytes: one byte each, two where the bound needs it; 0 when the bytes are used up.
+/// Choices read from a fuzzer's bytes: one byte each, two where the bound needs it; 0 when the bytes are used
+/// up.
 public struct ByteChoices: Choices {
     private let bytes: [UInt8]
     private var position = 0

@@ -2,7 +2,10 @@
 
 /// What one permission entry allows.
 public enum AccessMode: UInt8, Sendable, BitwiseCopyable {
-    case none = 0, read = 1, write = 2, both = 3
+    case none = 0
+    case read = 1
+    case write = 2
+    case both = 3
 
     /// The wire's letter: `n`, `r`, `w` or `b`, as ASCII.
     @inlinable public var letter: UInt8 {

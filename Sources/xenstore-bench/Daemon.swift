@@ -11,6 +11,8 @@ final class Daemon {
     let socket: String
     /// Its run directory, where we started it.
     private let directory: String?
+    /// It was our child, and its id may be another's by now.
+    private var isReaped = false
 
     /// Takes the daemon as it runs, or starts it and waits until it listens.
     ///
@@ -30,9 +32,14 @@ final class Daemon {
             self.directory = directory
             socket = directory + "/socket"
             process = Process(pid: try Daemon.spawn(command, directory))
-            try waitForSocket(command)
         }
-        if let cpu { try process.pin(to: cpu) }
+        do throws(Failure) {
+            if case .command(let command) = source { try waitForSocket(command) }
+            if let cpu { try process.pin(to: cpu) }
+        } catch {
+            stop()
+            throw error
+        }
     }
 
     func connect() throws(Failure) -> Connection { try Connection(to: socket) }
@@ -46,7 +53,7 @@ final class Daemon {
             _ = try? connect().call(.remove, Daemon.root + "\0")
             return
         }
-        kill(process.pid, SIGTERM)
+        if !isReaped { kill(process.pid, SIGTERM) }
         if !hasEnded(within: 2) {
             kill(process.pid, SIGKILL)
             _ = hasEnded(within: 10)
@@ -62,17 +69,16 @@ final class Daemon {
             usleep(10_000)
         }
         let said = readFile(directory! + "/bench-output") ?? ""
-        stop()
         throw Failure("'\(command)' does not listen on $XENSTORED_RUNDIR/socket\n\(said)")
     }
 
     /// Whether the child is gone (it is reaped here), waiting for it for some seconds.
     private func hasEnded(within seconds: Int) -> Bool {
-        for step in 0...(seconds * 100) {
+        for step in 0...(seconds * 100) where !isReaped {
             if step > 0 { usleep(10_000) }
-            if waitpid(process.pid, nil, WNOHANG) != 0 { return true }
+            isReaped = waitpid(process.pid, nil, WNOHANG) != 0
         }
-        return false
+        return isReaped
     }
 
     private static func emptyDirectory() throws(Failure) -> String {

@@ -46,10 +46,15 @@ extension Scenario {
         let start = now()
         try connection.send(.one(.remove, "\(Daemon.root)/nodes\0"))
         var longest: UInt64 = 0
+        var worked: UInt64 = 0
         var removed: UInt64?
         while removed == nil || now() - start < removed! + aftermath {
+            let before = try daemon.cpuTime()
             let read = try other.run(LoadSize(requests: 1, seconds: 60), request: reads.add)
-            longest = max(longest, read.latencies[0])
+            if read.latencies[0] > longest {
+                longest = read.latencies[0]
+                worked = try daemon.cpuTime() - before
+            }
             if removed == nil, try connection.hasReply() {
                 removed = now() - start
                 try connection.takeReply()
@@ -58,6 +63,7 @@ extension Scenario {
         return [
             Figure("nodes", .count, Double(costs.count * perDirectory)),
             Figure("longest read meanwhile", .nanoseconds, Double(longest), asked: .atMost(20e6)),
+            Figure("daemon CPU during that read", .nanoseconds, Double(worked)),
             Figure("longest read before", .nanoseconds, quiet.latency(1)),
             Figure("the removal's reply", .nanoseconds, Double(removed!)),
         ]

@@ -1,4 +1,5 @@
-// libFuzzer's entry point for programs of requests, compared with the reference store (XenStoreTestKit, Fuzz.swift).
+// libFuzzer's entry point for programs of requests, compared with the reference store (XenStoreTestKit,
+// Fuzz.swift).
 
 import XenStoreTestKit
 

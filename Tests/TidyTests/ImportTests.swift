@@ -8,7 +8,7 @@ import Testing
         "XenStoreTypes": [],
         "XenStore": ["XenStoreTypes"],
         "XenStoreHost": ["XenStoreTypes", "XenStore", "CXen", "CLinux", "CYAML", "Glibc"],
-        "xenstored": ["XenStoreHost", "ArgumentParser"],
+        "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
         // Will import XenStoreClient instead, once that is written.
         "xenstore-bench": ["XenStoreTypes", "CLinux", "Glibc", "ArgumentParser"],
     ]
