@@ -62,6 +62,7 @@ struct ProcessTests {
             let served = answer(directory / "socket") == "n0\0"
             kill(process, SIGTERM)
             _ = eventually { access(directory / "pid", F_OK) != 0 }
+            directory.remove()
             exit(first == 0 && served ? second : 99)
         }
         let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
