@@ -1,8 +1,8 @@
 // Leaving the terminal.
 //
-// The parent waits at a pipe. One byte says that the child serves, and the parent ends with status 0. The pipe's end
-// without a byte says that the child has died: the parent ends with the child's status. Until it serves, the child keeps the
-// caller's stderr, so that its complaints are seen.
+// The parent waits at a pipe. One byte says that the child serves, and the parent ends with status 0. The
+// pipe's end without a byte says that the child has died: the parent ends with the child's status. Until it
+// serves, the child keeps the caller's stderr, so that its complaints are seen.
 
 import CLinux
 import Glibc

@@ -5,12 +5,13 @@ import XenStore
 
 extension Daemon {
     /// Serves until a signal stops it. The status is what the process must end with, at once: with
-    /// `options.background` both the caller's process (when the daemon serves, or has failed to start) and the daemon's own (when it
-    /// has stopped) return from here.
+    /// `options.background` both the caller's process (when the daemon serves, or has failed to start) and
+    /// the daemon's own (when it has stopped) return from here.
     ///
     /// Nothing else may have started a thread. Failures to start are printed to stderr; the status is 1 then.
     public static func serve(_ options: HostOptions, reload: @escaping Reload) -> Int32 {
         do throws(StartFailure) {
+            occupyStandardDescriptors()
             // The background has another working directory.
             let directory = workingDirectory()
             var background: Background?
@@ -20,7 +21,8 @@ extension Daemon {
                 case .child(let side): background = side
                 }
             }
-            let daemon = try Daemon(options.resolved(in: directory), signals: true) { () throws(StartFailure) in
+            let daemon = try Daemon(options.resolved(in: directory), signals: true) {
+                () throws(StartFailure) in
                 try reload().resolved(in: directory)
             }
             background?.serving()

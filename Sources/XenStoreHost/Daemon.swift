@@ -1,6 +1,6 @@
 // The daemon: everything that one process needs to serve, put together in order and taken apart in reverse.
 //
-//     start   log, server, loop; pid file, sockets, signals; then the waiting parent and the supervisor are told
+//     start   log, server, loop; signals, pid file, sockets; then the parent and the supervisor are told
 //     run     the loop, until SIGTERM, SIGINT or a posted stop
 //     stop    the supervisor is told; connections, sockets and their files, pid file, log
 
@@ -30,8 +30,8 @@ public final class Daemon {
     private var reloading = false
     private var reloadAgain = false
 
-    /// Takes what `options` name, so that clients can connect; they are served by `run`. With `signals`, SIGTERM, SIGINT and
-    /// SIGHUP are this daemon's, and no other thread may exist yet.
+    /// Takes what `options` name, so that clients can connect; they are served by `run`. With `signals`,
+    /// SIGTERM, SIGINT and SIGHUP are this daemon's, and no other thread may exist yet.
     ///
     /// Fails with nothing left behind: no thread, no pid file, no socket.
     public init(_ options: HostOptions, signals: Bool, reload: @escaping Reload) throws(StartFailure) {
@@ -55,6 +55,8 @@ public final class Daemon {
     }
 
     private func open(signals: Bool) throws(StartFailure) {
+        // First, so that an early SIGTERM stops it cleanly too.
+        if signals { try loop.add(Signals { [unowned self] in hangUp() }) }
         if let path = options.pidFile { pidFile = try PidFile(path) }
         for socket in options.sockets {
             let listener = try SocketListener(socket, log: log)
@@ -68,7 +70,6 @@ public final class Daemon {
             }
         }
         try loop.add(mailbox)
-        if signals { try loop.add(Signals { [unowned self] in hangUp() }) }
     }
 
     /// Serves until it is told to stop, then takes everything apart. To be called once.
@@ -117,7 +118,8 @@ extension Daemon {
         }
     }
 
-    /// Puts in force what can be changed while clients are connected. A configuration with mistakes changes nothing.
+    /// Puts in force what can be changed while clients are connected. A configuration with mistakes changes
+    /// nothing.
     private func apply(_ outcome: Result<HostOptions, StartFailure>) {
         reloading = false
         switch outcome {

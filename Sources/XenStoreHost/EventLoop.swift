@@ -1,10 +1,10 @@
 // The loop: one thread that waits for what comes, has the server carry it out, and writes what came of it.
 //
-// A turn: wait; tell the server the time; go on with what was too much for the last turn; every ready descriptor, once;
-// then all output, one write a connection. Nothing in it blocks.
+// A turn: wait; tell the server the time; go on with what was too much for the last turn; every ready
+// descriptor, once; then all output, one write a connection. Nothing in it blocks.
 //
-// Tokens below 2^32 are sources by their number: listeners, signals, other threads' messages. A number is not used twice. All
-// other tokens are sockets' (SocketConnections).
+// Tokens below 2^32 are sources by their number: listeners, signals, other threads' messages. A number is
+// not used twice. All other tokens are sockets' (SocketConnections).
 
 import CLinux
 import Glibc

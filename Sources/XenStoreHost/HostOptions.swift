@@ -1,5 +1,5 @@
-// What the daemon is told before it starts: the outcome of the command line, the environment and the configuration
-// file, with nothing left to look up.
+// What the daemon is told before it starts: the outcome of the command line, the environment and the
+// configuration file, with nothing left to look up.
 
 import XenStore
 
@@ -28,8 +28,8 @@ public struct SocketOptions: Equatable, Sendable {
 
 /// Where log lines go.
 public enum LogDestination: Equatable, Sendable {
-    /// With journald's `<N>` prefixes where stderr is the journal. A daemon in the background has no stderr: there
-    /// this means `syslog`.
+    /// With journald's `<N>` prefixes where stderr is the journal. A daemon in the background has no
+    /// stderr: there this means `syslog`.
     case standardError
     /// Appended; created with mode 0600; opened anew at SIGHUP.
     case file(String)
@@ -46,7 +46,8 @@ public struct HostOptions: Sendable {
     /// Lines above this level are not logged.
     public var logLevel = LogLevel.info
     public var logDestination = LogDestination.standardError
-    /// Where the requests go that `server.tracing` switches on; nil: nowhere until CONTROL `logfile` names a file.
+    /// Where the requests go that `server.tracing` switches on; nil: nowhere until CONTROL `logfile` names
+    /// a file.
     public var traceFile: String?
     /// `hashSeed` is not used: the daemon draws its own from the kernel.
     public var server = ServerConfiguration()
@@ -54,7 +55,8 @@ public struct HostOptions: Sendable {
     public init() {}
 }
 
-/// Why the daemon cannot start, as one line for the person who started it: what was tried, on what, and why it failed.
+/// Why the daemon cannot start, as one line for the person who started it: what was tried, on what, and why
+/// it failed.
 public struct StartFailure: Error, Equatable, Sendable, CustomStringConvertible {
     public var description: String
 

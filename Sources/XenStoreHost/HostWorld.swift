@@ -19,13 +19,14 @@ class HostWorld: World {
 
     override func trace(_ line: Span<UInt8>) { hostLog.trace(line) }
 
-    /// Throws `.inval` unless `path` is absolute. That the file cannot be opened is seen later, and logged; the trace then stays
-    /// where it was.
+    /// Throws `.inval` unless `path` is absolute. That the file cannot be opened is seen later, and logged;
+    /// the trace then stays where it was.
     override func setTraceFile(_ path: Span<UInt8>) throws(ErrorName) {
         guard hostLog.setTraceFile(try absolutePath(path)) else { throw .busy }
     }
 
-    /// Throws `.inval` unless `path` is absolute. The file is there soon after; that it cannot be written is logged.
+    /// Throws `.inval` unless `path` is absolute. The file is there soon after; that it cannot be written
+    /// is logged.
     override func writeReport(_ path: Span<UInt8>, _ text: Span<UInt8>) throws(ErrorName) {
         guard hostLog.report(try absolutePath(path), text) else { throw .busy }
     }

@@ -16,7 +16,8 @@ public final class Log {
 
     /// Opens the files. Fails, naming it, if one cannot be opened for writing.
     public init(
-        _ destination: LogDestination, level: LogLevel, traceFile: String? = nil, capacity: Int = queueCapacity
+        _ destination: LogDestination, level: LogLevel, traceFile: String? = nil,
+        capacity: Int = queueCapacity
     ) throws(StartFailure) {
         self.level = level
         writer = try LogWriter(destination, traceFile: traceFile, capacity: capacity)

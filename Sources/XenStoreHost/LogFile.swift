@@ -1,5 +1,5 @@
-// A file that lines are appended to. All of it runs on the log's writer thread, which may block; only the first opening
-// is done by the thread that starts the daemon.
+// A file that lines are appended to. All of it runs on the log's writer thread, which may block; only the
+// first opening is done by the thread that starts the daemon.
 
 import CLinux
 import Glibc
@@ -15,7 +15,8 @@ final class LogFile {
     private var bufferedLines = 0
     private var lost = 0
 
-    /// Creates the file with mode 0600 where it is missing. Symbolic links are refused, and a FIFO that nobody reads.
+    /// Creates the file with mode 0600 where it is missing. Symbolic links are refused, and a FIFO that
+    /// nobody reads.
     init(path: String) throws(StartFailure) {
         self.path = path
         owned = true
@@ -33,8 +34,8 @@ final class LogFile {
         if owned { close(descriptor) }
     }
 
-    /// Opens the file of that name anew, after what is collected was written to the old one. On failure the old one
-    /// stays.
+    /// Opens the file of that name anew, after what is collected was written to the old one. On failure the
+    /// old one stays.
     func reopen() throws(StartFailure) {
         flush()
         guard owned else { return }

@@ -1,8 +1,8 @@
 // The log's own thread: whatever may block on a disk, a terminal or syslog is done here.
 //
 // Invariants:
-// - The queue holds at most `capacity` bytes of lines, plus as much that the thread has taken and is writing. The trace
-//   gets at most half of it, so that a guest's requests cannot push the log's lines out.
+// - The queue holds at most `capacity` bytes of lines, plus as much that the thread has taken and is
+//   writing. The trace gets at most half of it, so that a guest's requests cannot push the log's lines out.
 // - A line that finds no room is counted, and the count is logged where the lines are missing.
 // - Everything else in the class than the queue and its counters belongs to the writer's thread.
 
@@ -71,8 +71,8 @@ final class LogWriter: @unchecked Sendable {
         }
     }
 
-    /// Ends the thread when everything is written, and waits for that, but not longer than `nanoseconds`: what a
-    /// blocked disk holds up then is lost.
+    /// Ends the thread when everything is written, and waits for that, but not longer than `nanoseconds`:
+    /// what a blocked disk holds up then is lost.
     func stop(within nanoseconds: UInt64) {
         let deadline = monotonicNow() + nanoseconds
         monitor.locked {
@@ -151,7 +151,8 @@ final class LogWriter: @unchecked Sendable {
 
     private func report(dropped lines: Int, _ traces: Int) {
         if lines == 0, traces == 0 { return }
-        let text = "\(lines) lines of the log and \(traces) of the trace are missing here: they came too fast to write"
+        let text =
+            "\(lines) lines of the log and \(traces) of the trace are missing here: they came too fast"
         sink.append(.warning, wallClock(), Array(text.utf8))
     }
 }

@@ -3,11 +3,12 @@
 import CLinux
 import Glibc
 
-/// Messages from other threads to the loop's. Any thread may post, at any time; nothing is lost while the loop runs, and
-/// nothing is delivered after it has ended.
+/// Messages from other threads to the loop's. Any thread may post, at any time; nothing is lost while the
+/// loop runs, and nothing is delivered after it has ended.
 final class Mailbox<Message: Sendable>: EventSource, @unchecked Sendable {
     let descriptor: Int32
-    /// Called on the loop's thread with each message, in order. To be set on that thread, before the loop runs.
+    /// Called on the loop's thread with each message, in order. To be set on that thread, before the loop
+    /// runs.
     var deliver: (Message) -> Void = { _ in }
     private let monitor = Monitor()
     private var waiting: [Message] = []

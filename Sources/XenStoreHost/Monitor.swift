@@ -1,5 +1,5 @@
-// Threads, and the lock between them. Two threads live as long as the daemon: the loop's and the log's. A third
-// reads the configuration at SIGHUP.
+// Threads, and the lock between them. Two threads live as long as the daemon: the loop's and the log's. A
+// third reads the configuration at SIGHUP.
 
 import CLinux
 import Glibc

@@ -5,14 +5,16 @@ import Glibc
 
 /// A file with mode 0600 that holds `pid\n` (specification, section H), locked as long as its daemon lives.
 ///
-/// The lock (flock) tells a living daemon's file from a dead one's: a stale file is taken over, whatever number it holds.
+/// The lock (flock) tells a living daemon's file from a dead one's: a stale file is taken over, whatever
+/// number it holds.
 final class PidFile {
     private let path: String
     private let descriptor: Int32
 
     /// Locks and writes it. To be called in the process that is to serve, since the number is that process's.
     ///
-    /// Fails if another daemon holds it, if a symbolic link or something else stands there, or if it cannot be written.
+    /// Fails if another daemon holds it, if a symbolic link or something else stands there, or if it cannot
+    /// be written.
     init(_ path: String) throws(StartFailure) {
         self.path = path
         descriptor = try PidFile.lock(path)
@@ -34,7 +36,9 @@ final class PidFile {
             guard descriptor >= 0 else { throw StartFailure("pid file \(path)", errno: errno) }
             var failure: StartFailure?
             if flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
-                failure = errno == EWOULDBLOCK ? held(path, descriptor) : StartFailure("pid file \(path)", errno: errno)
+                failure =
+                    errno == EWOULDBLOCK
+                    ? held(path, descriptor) : StartFailure("pid file \(path)", errno: errno)
             }
             var opened = stat()
             var named = stat()

@@ -5,8 +5,8 @@ import Glibc
 
 /// The set of descriptors that the loop waits for.
 ///
-/// Each is registered with a 64-bit token of the caller's. A closed descriptor's leftover events still carry its
-/// token, so tokens must not be used twice.
+/// Each is registered with a 64-bit token of the caller's. A closed descriptor's leftover events still
+/// carry its token, so tokens must not be used twice.
 final class Poll {
     static let readable = EPOLLIN.rawValue
     static let writable = EPOLLOUT.rawValue
@@ -44,7 +44,8 @@ final class Poll {
         return epoll_ctl(descriptor, operation, target, &event) == 0
     }
 
-    /// Waits for something to be ready, at most `milliseconds` (-1: for ever). Returns how many events there are.
+    /// Waits for something to be ready, at most `milliseconds` (-1: for ever). Returns how many events
+    /// there are.
     func wait(_ milliseconds: Int32) -> Int {
         max(0, Int(epoll_wait(descriptor, events.baseAddress, Int32(Poll.batch), milliseconds)))
     }

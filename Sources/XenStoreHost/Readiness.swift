@@ -1,10 +1,11 @@
-// The service supervisor's notification socket, as systemd has it: datagrams of VARIABLE=value lines to the Unix
-// socket that NOTIFY_SOCKET names, `@` first for the abstract namespace.
+// The service supervisor's notification socket, as systemd has it: datagrams of VARIABLE=value lines to the
+// Unix socket that NOTIFY_SOCKET names, `@` first for the abstract namespace.
 
 import CLinux
 import Glibc
 
-/// Tells whoever has started the daemon how it is. Without NOTIFY_SOCKET, and where nobody listens, nothing happens.
+/// Tells whoever has started the daemon how it is. Without NOTIFY_SOCKET, and where nobody listens, nothing
+/// happens.
 enum Readiness {
     /// Requests are served from now on.
     static func ready() { send("READY=1\nMAINPID=\(getpid())\n") }

@@ -3,10 +3,11 @@
 import CLinux
 import Glibc
 
-/// SIGTERM and SIGINT stop the loop after its turn; SIGHUP calls `reload`. SIGPIPE is ignored by the whole process.
+/// SIGTERM and SIGINT stop the loop after its turn; SIGHUP calls `reload`. SIGPIPE is ignored by the whole
+/// process.
 ///
-/// To be made on the process's first thread, before there is another: a thread that does not block a signal takes it
-/// from us, and dies of it.
+/// To be made on the process's first thread, before there is another: a thread that does not block a signal
+/// takes it from us, and dies of it.
 final class Signals: EventSource {
     let descriptor: Int32
     private let reload: () -> Void

@@ -4,11 +4,12 @@
 // - A slot stands at the index that is its ConnectionID's raw value; a free one has descriptor -1.
 // - A token is a slot's serial number (upper 32 bits, never 0) and its index. No serial is used twice in 2^32
 //   connections, so an event that was meant for a closed socket finds nobody.
-// - `interest` is what epoll has been told. It is changed only when it must be: a request and its reply on an idle
-//   socket cost epoll_wait, read and write, and no fourth call.
+// - `interest` is what epoll has been told. It is changed only when it must be: a request and its reply on
+//   an idle socket cost epoll_wait, read and write, and no fourth call.
 // - In one turn of the loop a connection gets one read and one write at most, whatever it asks for.
 // - Writable interest is on exactly while `blocked`: the socket took less than there was.
-// - Readable interest is taken away only when it has woken us in vain, and is given back when the server wants input.
+// - Readable interest is taken away only when it has woken us in vain, and is given back when the server
+//   wants input.
 
 import Glibc
 import XenStore

@@ -13,7 +13,9 @@ final class SocketListener: EventSource {
     private let path: SocketPath
     private let log: Log
     private let identity: (dev_t, ino_t)
-    /// While set, there were no descriptors left: nothing is accepted until then, or until a socket is closed.
+    private let ownUser = geteuid()
+    /// While set, there were no descriptors left: nothing is accepted until then, or until a socket is
+    /// closed.
     private(set) var deadline: UInt64?
     private var quietUntil: UInt64 = 0
 
@@ -24,7 +26,8 @@ final class SocketListener: EventSource {
 
     /// Creates the socket and its missing directories, and listens.
     ///
-    /// Fails, naming the path, if another daemon serves it, if something else has its name, or if it cannot be made.
+    /// Fails, naming the path, if another daemon serves it, if something else has its name, or if it cannot
+    /// be made.
     init(_ options: SocketOptions, log: Log) throws(StartFailure) {
         self.options = options
         self.log = log
@@ -72,7 +75,9 @@ final class SocketListener: EventSource {
     func close() {
         Glibc.close(descriptor)
         var status = stat()
-        if lstat(options.path, &status) == 0, (status.st_dev, status.st_ino) == identity { unlink(options.path) }
+        if lstat(options.path, &status) == 0, (status.st_dev, status.st_ino) == identity {
+            unlink(options.path)
+        }
     }
 
     func ready(_ loop: EventLoop) {
@@ -99,7 +104,8 @@ final class SocketListener: EventSource {
         if deadline != nil { due(loop, now: 0) }
     }
 
-    /// Out of descriptors or memory: those who are connected are served, the others wait in the socket's backlog.
+    /// Out of descriptors or memory: those who are connected are served, the others wait in the socket's
+    /// backlog.
     private func pause(_ loop: EventLoop, _ code: Int32) {
         let now = monotonicNow()
         deadline = now + SocketListener.retryNanoseconds
@@ -112,15 +118,15 @@ final class SocketListener: EventSource {
                 + "\(loop.sockets.count) are connected, new ones must wait")
     }
 
-    /// Root and the daemon's own user speak for the daemon's domain; anybody else for himself (specification, section A,
-    /// "Permissions").
+    /// Root and the daemon's own user speak for the daemon's domain; anybody else for himself
+    /// (specification, section A, "Permissions").
     private func admit(_ client: Int32, _ loop: EventLoop) {
         var (process, user, group): (pid_t, uid_t, gid_t) = (0, 0, 0)
         guard linux_peer(client, &process, &user, &group) == 0 else {
             Glibc.close(client)
             return
         }
-        let privileged = user == 0 || user == geteuid()
+        let privileged = user == 0 || user == ownUser
         let subject: Subject = privileged ? .domain(loop.server.configuration.domain) : .user(user)
         loop.sockets.add(client, subject, readOnly: options.readOnly)
     }

@@ -14,10 +14,12 @@ struct SocketPath {
     /// Fails on a path that is empty or too long, or holds a NUL.
     init(_ path: String) throws(StartFailure) {
         let bytes = Array(path.utf8)
-        guard !bytes.isEmpty, !bytes.contains(0) else { throw StartFailure("socket \"\(path)\": no such path") }
+        guard !bytes.isEmpty, !bytes.contains(0) else {
+            throw StartFailure("socket \"\(path)\": no such path")
+        }
         guard bytes.count <= SocketPath.lengthMax else {
             throw StartFailure(
-                "socket \(path): the path has \(bytes.count) bytes, a socket's may have \(SocketPath.lengthMax)")
+                "socket \(path): its path has \(bytes.count) bytes, expected at most \(SocketPath.lengthMax)")
         }
         self.path = path
         address = socketAddress(bytes)
@@ -69,7 +71,9 @@ struct SocketPath {
         let bytes = Array(path.utf8)
         for index in bytes.indices.dropFirst() where bytes[index] == UInt8(ascii: "/") {
             let parent = String(decoding: bytes[..<index], as: UTF8.self)
-            if mkdir(parent, 0o755) != 0, errno != EEXIST, access(parent, F_OK) != 0 {
+            if mkdir(parent, 0o755) == 0 {
+                chmod(parent, 0o755)  // whatever the umask
+            } else if errno != EEXIST, access(parent, F_OK) != 0 {
                 throw StartFailure("socket \(path): cannot create the directory \(parent)", errno: errno)
             }
         }

@@ -1,5 +1,5 @@
-// The host's system calls that take buffers, and its unsafe code: spans and strings on one side, pointers on the
-// other. None of them retries, allocates per call or keeps anything.
+// The host's system calls that take buffers, and its unsafe code: spans and strings on one side, pointers
+// on the other. None of them retries, allocates per call or keeps anything.
 
 import CLinux
 import Glibc
@@ -82,6 +82,13 @@ func randomSeed() throws(StartFailure) -> (UInt64, UInt64) {
     let size = MemoryLayout.size(ofValue: seed)
     guard getrandom(&seed, size, 0) == size else { throw StartFailure("no random seed", errno: errno) }
     return seed
+}
+
+/// Makes sure that stdin, stdout and stderr are open, so that no client's socket becomes one of them.
+func occupyStandardDescriptors() {
+    for standard in Int32(0)...2 where fcntl(standard, F_GETFD) < 0 {
+        _ = open("/dev/null", O_RDWR | O_NOCTTY)
+    }
 }
 
 /// Lets the process open as many files as its hard limit allows: each client is one.

@@ -73,7 +73,7 @@ struct ListenerTests {
         let longest = String(repeating: "x", count: 106 - directory.path.utf8.count)
         #expect(failure(directory / longest) == "")
         let path = directory / (longest + "x")
-        #expect(failure(path) == "socket \(path): the path has 108 bytes, a socket's may have 107")
+        #expect(failure(path) == "socket \(path): its path has 108 bytes, expected at most 107")
         #expect(failure("") == "socket \"\": no such path")
     }
 

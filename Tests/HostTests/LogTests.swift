@@ -97,11 +97,15 @@ struct LogTests {
         let buffer = ReadBuffer(capacity: 1 << 20)
         let accountedFor = {
             if case .moved(let count) = buffer.fill(from: reader) {
-                buffer.with(first: count) { span in span.withUnsafeBufferPointer { text.append(contentsOf: $0) } }
+                buffer.with(first: count) { span in
+                    span.withUnsafeBufferPointer { text.append(contentsOf: $0) }
+                }
             }
             let lines = String(decoding: text, as: UTF8.self).split(separator: "\n")
             let missing = lines.compactMap { line in
-                line.split(separator: "warning: ").last.flatMap { $0.firstMatch(of: /^(\d+) lines of the log/) }
+                line.split(separator: "warning: ").last.flatMap {
+                    $0.firstMatch(of: /^(\d+) lines of the log/)
+                }
             }
             return lines.count { $0.hasSuffix(line) } + missing.compactMap { Int($0.1) }.reduce(0, +)
         }

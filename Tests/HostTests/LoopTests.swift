@@ -23,7 +23,8 @@ struct LoopTests {
     func expectServed(_ client: RawClient, sourceLocation: SourceLocation = #_sourceLocation) {
         let reply = client.ask(.getPermissions, "/\0", id: 77)
         #expect(
-            reply == RawReply(type: 3, requestID: 77, payload: Array("n0\0".utf8)), sourceLocation: sourceLocation)
+            reply == RawReply(type: 3, requestID: 77, payload: Array("n0\0".utf8)),
+            sourceLocation: sourceLocation)
     }
 
     @Test func `a request is answered`() throws {
@@ -143,6 +144,37 @@ struct LoopTests {
         }
     }
 
+    @Test func `a change reaches those who watch it`() throws {
+        defer { daemon.stop() }
+        let watcher = try client()
+        #expect(watcher.ask(.watch, "/seen\0token\0")?.text == "OK\0")
+        #expect(watcher.reply()?.text == "/seen\0token\0")
+        #expect(try client().ask(.write, "/seen/it\0x")?.text == "OK\0")
+        #expect(watcher.reply() == RawReply(type: 15, requestID: 0, payload: Array("/seen/it\0token\0".utf8)))
+    }
+
+    @Test func `a request that must wait is carried out when its time has come, though nothing else happens`()
+        throws
+    {
+        defer { daemon.stop() }
+        let (victim, writer) = (try client(), try client())
+        func start() -> UInt32 {
+            UInt32(victim.ask(.transactionStart, "\0")?.text.dropLast() ?? "") ?? 0
+        }
+        // Two conflicts give the third transaction the node for 20 ms (specification, section C).
+        for _ in 0..<2 {
+            let transaction = start()
+            #expect(victim.ask(.write, "/fought\0a", transaction: transaction)?.text == "OK\0")
+            #expect(writer.ask(.write, "/fought\0b")?.text == "OK\0")
+            #expect(victim.ask(.transactionEnd, "T\0", transaction: transaction)?.text == "EAGAIN\0")
+        }
+        #expect(victim.ask(.write, "/fought\0c", transaction: start())?.text == "OK\0")
+        let before = monotonicNow()
+        #expect(writer.ask(.write, "/fought\0d")?.text == "OK\0")
+        let waited = monotonicNow() - before
+        #expect(waited > 5_000_000 && waited < 2_000_000_000)
+    }
+
     @Test func `two pipelining clients share the loop`() throws {
         defer { daemon.stop() }
         let clients = try [client(), client()]
@@ -151,6 +183,23 @@ struct LoopTests {
         for client in clients {
             for id in 0..<2000 { #expect(client.reply()?.requestID == UInt32(id)) }
         }
+    }
+
+    @Test func `who never reads its events is closed when too much is unsent`() throws {
+        daemon.stop()
+        var options = testOptions(directory)
+        options.server.socketOutputMax = 1 << 20
+        let daemon = try DaemonThread(options)
+        defer { daemon.stop() }
+        let (deaf, writer) = (try client(), try client())
+        let token = String(repeating: "t", count: 1000)
+        #expect(deaf.ask(.watch, "/many\0\(token)\0")?.text == "OK\0")
+        for number in 0..<2500 { #expect(writer.ask(.write, "/many/\(number)\0")?.text == "OK\0") }
+        var events = 0
+        while deaf.reply() != nil { events += 1 }
+        #expect(events > 20 && events < 2500)
+        #expect(deaf.isClosed())
+        expectServed(writer)
     }
 
     @Test func `stopping closes the connections and removes the sockets`() throws {

@@ -10,7 +10,8 @@ import XenStoreTypes
 
 @testable import XenStoreHost
 
-/// Starts a daemon in the background and returns what its caller's process would end with. The daemon's own process ends here.
+/// Starts a daemon in the background and returns what its caller's process would end with. The daemon's own
+/// process ends here.
 private func serveInBackground(
     _ options: HostOptions, reload: @escaping Daemon.Reload
 ) -> Int32 {
@@ -73,7 +74,9 @@ struct ProcessTests {
             let directory = TestDirectory()
             let options = backgroundOptions(directory)
             let status = serveInBackground(options) { () throws(StartFailure) in
-                if access(directory / "broken", F_OK) == 0 { throw StartFailure("file:3:7: first\nfile:4:1: second") }
+                if access(directory / "broken", F_OK) == 0 {
+                    throw StartFailure("file:3:7: first\nfile:4:1: second")
+                }
                 var fresh = options
                 fresh.server.quotas[.nodes] = 7
                 fresh.pidFile = directory / "other-pid"
@@ -96,6 +99,24 @@ struct ProcessTests {
             #expect(answer(directory / "socket", .getQuota, "nodes\0") == "7\0")
             kill(process, SIGINT)
             #expect(eventually { access(directory / "pid", F_OK) != 0 })
+        }
+    }
+
+    @Test(.enabled(if: geteuid() == 0, "only root can be somebody else"))
+    func `other users are not privileged`() async {
+        await #expect(processExitsWith: .success) {
+            let directory = TestDirectory()
+            chmod(directory.path, 0o755)
+            var options = testOptions(directory)
+            options.sockets[0].mode = 0o666
+            let daemon = try DaemonThread(options)
+            #expect(answer(directory / "socket", .write, "/a\0x") == "OK\0")
+            seteuid(65534)
+            #expect(answer(directory / "socket", .read, "/a\0") == "EACCES\0")
+            #expect(answer(directory / "socket", .control, "print\0x\0") == "EACCES\0")
+            seteuid(0)
+            #expect(answer(directory / "socket", .read, "/a\0") == "x")
+            daemon.stop()
         }
     }
 
@@ -136,7 +157,10 @@ struct ProcessTests {
 
             var clients = try (0..<100).map { _ in try RawClient(directory / "socket") }
             #expect(clients[0].ask(.getPermissions, "/\0")?.text == "n0\0")
-            #expect(eventually { contents(directory / "log").contains("cannot accept a connection: Too many open files") })
+            #expect(
+                eventually {
+                    contents(directory / "log").contains("cannot accept a connection: Too many open files")
+                })
             let before = processorTime(process)
             for _ in 0..<20 {
                 #expect(clients[0].ask(.getPermissions, "/\0")?.text == "n0\0")
@@ -160,7 +184,8 @@ struct ProcessTests {
 /// Swift's Glibc hides prlimit(2); util-linux has it as a command.
 private func lowerDescriptorLimit(_ process: pid_t, to limit: Int) throws {
     let command = try Process.run(
-        URL(fileURLWithPath: "/usr/bin/prlimit"), arguments: ["--pid", "\(process)", "--nofile=\(limit):\(limit)"])
+        URL(fileURLWithPath: "/usr/bin/prlimit"),
+        arguments: ["--pid", "\(process)", "--nofile=\(limit):\(limit)"])
     command.waitUntilExit()
     try #require(command.terminationStatus == 0)
 }

@@ -33,11 +33,11 @@ final class RawClient {
 
     /// A request's bytes; `length` overrides what the header says of the payload.
     static func message(
-        _ type: MessageType, _ payload: String, id: UInt32 = 0, length: UInt32? = nil
+        _ type: MessageType, _ payload: String, id: UInt32 = 0, transaction: UInt32 = 0, length: UInt32? = nil
     ) -> [UInt8] {
         let body = Array(payload.utf8)
         var bytes: [UInt8] = []
-        let words: [UInt32] = [type.rawValue, id, 0, length ?? UInt32(body.count)]
+        let words: [UInt32] = [type.rawValue, id, transaction, length ?? UInt32(body.count)]
         for word in words {
             withUnsafeBytes(of: word) { bytes.append(contentsOf: $0) }
         }
@@ -48,7 +48,8 @@ final class RawClient {
     func send(_ bytes: [UInt8]) {
         var start = 0
         while start < bytes.count {
-            guard case .moved(let count) = writeSome(descriptor, bytes.span.extracting(start..<bytes.count)) else {
+            guard case .moved(let count) = writeSome(descriptor, bytes.span.extracting(start..<bytes.count))
+            else {
                 Issue.record("cannot send: \(errorText(errno))")
                 return
             }
@@ -58,7 +59,9 @@ final class RawClient {
 
     /// Sends what fits now, and says how much that was.
     func sendSome(_ bytes: [UInt8]) -> Int {
-        bytes.withUnsafeBytes { max(0, Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT))) }
+        bytes.withUnsafeBytes {
+            max(0, Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_DONTWAIT)))
+        }
     }
 
     /// Exactly `count` bytes, or fewer if the peer closes or ten seconds pass.
@@ -83,8 +86,8 @@ final class RawClient {
     }
 
     /// One request and its reply.
-    func ask(_ type: MessageType, _ payload: String, id: UInt32 = 0) -> RawReply? {
-        send(RawClient.message(type, payload, id: id))
+    func ask(_ type: MessageType, _ payload: String, id: UInt32 = 0, transaction: UInt32 = 0) -> RawReply? {
+        send(RawClient.message(type, payload, id: id, transaction: transaction))
         return reply()
     }
 

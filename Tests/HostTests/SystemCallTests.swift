@@ -49,7 +49,11 @@ struct SystemCallTests {
             tracer.executableURL = URL(fileURLWithPath: strace)
             tracer.arguments = ["-q", "-p", thread, "-o", directory / "calls"]
             try tracer.run()
-            #expect(eventually { contents("/proc/self/task/\(thread)/status").contains("TracerPid:\t\(tracer.processIdentifier)\n") })
+            #expect(
+                eventually {
+                    contents("/proc/self/task/\(thread)/status").contains(
+                        "TracerPid:\t\(tracer.processIdentifier)\n")
+                })
             for _ in 0..<100 { #expect(client.ask(.getPermissions, "/\0")?.text == "n0\0") }
             kill(tracer.processIdentifier, SIGKILL)
             tracer.waitUntilExit()

@@ -1,8 +1,8 @@
 /*
  * Linux calls that Swift's Glibc module hides, or whose C macros it cannot import. No logic.
  *
- * _GNU_SOURCE must not be defined here: it changes declarations that this header shares with Swift's Glibc module,
- * and Swift then refuses both. Calls that need it stand in linux_shim.c.
+ * _GNU_SOURCE must not be defined here: it changes declarations that this header shares with Swift's Glibc
+ * module, and Swift then refuses both. Calls that need it stand in linux_shim.c.
  */
 #ifndef LINUX_SHIM_H
 #define LINUX_SHIM_H
