@@ -61,7 +61,8 @@ struct ProcessTests {
             let second = serveInBackground(options) { () throws(StartFailure) in options }
             let served = answer(directory / "socket") == "n0\0"
             kill(process, SIGTERM)
-            _ = eventually { access(directory / "pid", F_OK) != 0 }
+            _ = eventually { contents(directory / "log").contains("stopping with") }
+            directory.remove()
             exit(first == 0 && served ? second : 99)
         }
         let text = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)

@@ -113,7 +113,10 @@ final class TestDirectory: Sendable {
         path = String(cString: mkdtemp(&template)!)
     }
 
-    deinit { try? FileManager.default.removeItem(atPath: path) }
+    deinit { remove() }
+
+    /// For those who end the process, and so never see the end of its scope.
+    func remove() { try? FileManager.default.removeItem(atPath: path) }
 
     static func / (directory: TestDirectory, name: String) -> String { directory.path + "/" + name }
 }
