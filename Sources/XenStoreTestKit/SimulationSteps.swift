@@ -86,18 +86,22 @@ extension Step.Request {
         let top = choices.one(of: ["/a", "/b", "/local/domain/2", "x"])
         for _ in 0...choices.below(7) {
             let type = choices.one(of: [
-                MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions, .directory, .read,
+                MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions,
+                .directory, .read,
             ])
             var path = top
             for _ in 0..<choices.below(4) { path = ReferenceTree.join(path, choices.one(of: ["a", "b"])) }
             var payload = Array(path.utf8) + [0]
             if type == .write { payload += value(&choices) }
-            if type == .setPermissions { payload += [UInt8](strings: [choices.one(of: ["b0", "b1", "b2", "n0", "r2"])]) }
+            if type == .setPermissions {
+                payload += [UInt8](strings: [choices.one(of: ["b0", "b1", "b2", "n0", "r2"])])
+            }
             all.append(Step.Request(type: type.rawValue, transaction: latest, payload: payload))
         }
         if choices.chance(60) {
             all.append(
-                Step.Request(type: MessageType.transactionEnd.rawValue, transaction: latest, payload: [0x54, 0]))
+                Step.Request(
+                    type: MessageType.transactionEnd.rawValue, transaction: latest, payload: [0x54, 0]))
         }
         return all
     }

@@ -14,7 +14,13 @@ import XenStoreTypes
             bytes += Array(payload.utf8)
             server.receive(c, bytes.span)
             var out = ""
-            server.withOutput(c) { span in for i in span.indices { out += span[i] >= 32 && span[i] < 127 ? String(UnicodeScalar(span[i])) : span[i] == 0 ? "." : "?" } }
+            server.withOutput(c) { span in
+                for i in span.indices {
+                    out +=
+                        span[i] >= 32 && span[i] < 127
+                        ? String(UnicodeScalar(span[i])) : span[i] == 0 ? "." : "?"
+                }
+            }
             server.sent(c, server.outputCount(c))
             #expect(server.checkInvariants() == 0)
             return out
