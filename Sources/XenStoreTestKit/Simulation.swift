@@ -103,7 +103,8 @@ public final class Simulation {
         case .requests(let requests):
             var bytes: [UInt8] = []
             for request in requests {
-                // One after the other, since a request may speak of the transaction that the one before it started.
+                // One after the other, since a request may speak of the transaction that the one before it
+                // started.
                 let message = message(step.slot, request)
                 bytes += message.bytes
                 reference.handle(step.slot, message)
