@@ -13,7 +13,9 @@ public func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
     let subjects: [Subject] = [
         .domain(DomainID(0)), .domain(DomainID(1)), .domain(DomainID(2)), .user(1000), .domain(DomainID(0)),
     ]
-    func connect(_ slot: Int) -> Client { Client(server, subjects[slot], readOnly: slot == 4, isSocket: slot != 1) }
+    func connect(_ slot: Int) -> Client {
+        Client(server, subjects[slot], readOnly: slot == 4, isSocket: slot != 1)
+    }
     var clients = subjects.indices.map(connect)
     var position = 0
     while position + 1 < bytes.count {
@@ -36,7 +38,9 @@ public func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
 private func requireWellFormed(_ messages: [Message]) {
     for message in messages {
         precondition(message.payload.count <= MessageHeader.payloadMax, "a payload over 4096 bytes")
-        guard let type = MessageType(rawValue: message.type) else { preconditionFailure("a reply of no known type") }
+        guard let type = MessageType(rawValue: message.type) else {
+            preconditionFailure("a reply of no known type")
+        }
         if type == .watchEvent {
             precondition(message.requestID == 0 && message.transactionID == 0 && message.strings.count == 2)
         }

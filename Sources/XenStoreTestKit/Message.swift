@@ -16,7 +16,8 @@ public struct Message: Hashable, Sendable {
         self.payload = payload
     }
 
-    public init(_ type: MessageType, requestID: UInt32 = 0, transaction: UInt32 = 0, _ payload: [UInt8] = []) {
+    public init(_ type: MessageType, requestID: UInt32 = 0, transaction: UInt32 = 0, _ payload: [UInt8] = [])
+    {
         self.init(type: type.rawValue, requestID: requestID, transactionID: transaction, payload: payload)
     }
 

@@ -55,7 +55,8 @@ extension ReferenceRequest {
         let list = try childList(path)
         let node = view[path]!
         connection.queue(
-            .part(message, list: list, offset: offset, path: path, listing: node.listing, change: node.change))
+            .part(message, list: list, offset: offset, path: path, listing: node.listing, change: node.change)
+        )
     }
 
     private func childList(_ path: String) throws(ErrorName) -> [UInt8] {
@@ -104,7 +105,9 @@ extension ReferenceRequest {
         var list = inherited
         if case .domain(let id) = subject, id != 0 { list[0].domain = DomainID(id) }
         var missing = [path]
-        while let parent = ReferenceTree.parent(missing[0]), view[parent] == nil { missing.insert(parent, at: 0) }
+        while let parent = ReferenceTree.parent(missing[0]), view[parent] == nil {
+            missing.insert(parent, at: 0)
+        }
         if let limit = store.limit("nodes", subject), ownedNodes() + missing.count > limit { throw .nospc }
         let before = store.tree
         for one in missing {
@@ -124,7 +127,8 @@ extension ReferenceRequest {
         guard case .domain(let id) = subject else { return 0 }
         let live = store.tree.count(ownedBy: DomainID(id))
         guard let transaction else { return live }
-        return live + transaction.view.count(ownedBy: DomainID(id)) - transaction.base.count(ownedBy: DomainID(id))
+        return live + transaction.view.count(ownedBy: DomainID(id))
+            - transaction.base.count(ownedBy: DomainID(id))
     }
 
     private func change(_ path: String, _ body: (inout ReferenceTree) -> Void) {
@@ -165,7 +169,8 @@ extension ReferenceRequest {
         if let limit = store.limit("node-permissions", subject), all.count - 1 > limit { throw .nospc }
         var list: [Permission] = []
         for text in all.dropFirst() {
-            guard let mode = text.first.flatMap(AccessMode.init(letter:)), let id = number(Array(text.dropFirst())),
+            guard let mode = text.first.flatMap(AccessMode.init(letter:)),
+                let id = number(Array(text.dropFirst())),
                 id <= 0xFFFF
             else { throw .inval }
             let isKnown = store.exists(id) || (id == DomainID.any.rawValue && !list.isEmpty)

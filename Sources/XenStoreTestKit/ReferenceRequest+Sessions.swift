@@ -28,7 +28,8 @@ extension ReferenceRequest {
         let all = try strings(message.payload)
         guard all.count == 2 else { throw .inval }
         let path = try path(all[0], special: true)
-        guard let index = connection.watches.firstIndex(where: { $0.path == path && $0.token == all[1] }) else {
+        guard let index = connection.watches.firstIndex(where: { $0.path == path && $0.token == all[1] })
+        else {
             throw .noent
         }
         connection.watches.remove(at: index)

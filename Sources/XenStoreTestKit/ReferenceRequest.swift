@@ -16,14 +16,17 @@ struct ReferenceRequest {
         guard let type = MessageType(rawValue: message.type) else { throw .nosys }
         if [.watchEvent, .error, .restrict].contains(type) { throw .nosys }
         let ofPrivileged: Set<MessageType> = [
-            .control, .introduce, .release, .isDomainIntroduced, .resume, .setTarget, .setFeature, .getQuota, .setQuota,
+            .control, .introduce, .release, .isDomainIntroduced, .resume, .setTarget, .setFeature, .getQuota,
+            .setQuota,
         ]
         let isPrivilegedOnly =
             ofPrivileged.contains(type) || (type == .getFeature && !message.payload.isEmpty)
         if isPrivilegedOnly && !isPrivileged { throw .acces }
         let asksOnly: Set<MessageType> = [.isDomainIntroduced, .getFeature, .getQuota]
         let changesNodes: Set<MessageType> = [.write, .makeDirectory, .remove, .setPermissions]
-        if connection.isReadOnly, changesNodes.contains(type) || (isPrivilegedOnly && !asksOnly.contains(type)) {
+        if connection.isReadOnly,
+            changesNodes.contains(type) || (isPrivilegedOnly && !asksOnly.contains(type))
+        {
             throw .rofs
         }
         if message.transactionID != 0, type != .watch, type != .unwatch,
@@ -116,7 +119,8 @@ struct ReferenceRequest {
     /// A path's length for the quota: without a leading `/local/domain/N/`.
     private func counted(_ path: String) -> Int {
         let parts = path.split(separator: "/", omittingEmptySubsequences: false)
-        guard parts.count > 4, parts[1] == "local", parts[2] == "domain", number(Array(parts[3].utf8)) != nil else {
+        guard parts.count > 4, parts[1] == "local", parts[2] == "domain", number(Array(parts[3].utf8)) != nil
+        else {
             return path.utf8.count
         }
         return parts[4...].joined(separator: "/").utf8.count
@@ -172,7 +176,8 @@ struct ReferenceRequest {
 extension ReferenceStore {
     /// In the order in which GET_QUOTA lists them.
     static let quotaNames = [
-        "nodes", "watches", "transactions", "outstanding", "transaction-nodes", "memory", "node-size", "path-max",
+        "nodes", "watches", "transactions", "outstanding", "transaction-nodes", "memory", "node-size",
+        "path-max",
         "node-permissions",
     ]
 

@@ -93,9 +93,13 @@ public struct ReferenceTree {
         return above.isEmpty ? "/" : String(above)
     }
 
-    static func leaf(_ path: String) -> String { String(path[path.index(after: path.lastIndex(of: "/")!)...]) }
+    static func leaf(_ path: String) -> String {
+        String(path[path.index(after: path.lastIndex(of: "/")!)...])
+    }
 
-    static func join(_ path: String, _ name: String) -> String { path == "/" ? "/" + name : path + "/" + name }
+    static func join(_ path: String, _ name: String) -> String {
+        path == "/" ? "/" + name : path + "/" + name
+    }
 
     /// How far `path` lies below `top`: 0 for itself, nil if it does not.
     static func depth(of path: String, below top: String) -> Int? {

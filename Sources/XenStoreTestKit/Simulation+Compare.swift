@@ -37,8 +37,12 @@ extension Simulation {
             guard got == reply else { return "expected \(reply), got \(got.map { "\($0)" } ?? "nothing")" }
             return nil
         case .part(let request, let list, let offset, let path, let listing, let change):
-            guard let got = actual.popFirst(), got.type == request.type else { return "expected a part of a list" }
-            if request.transactionID == 0, let problem = checkGeneration(got, path, listing, change) { return problem }
+            guard let got = actual.popFirst(), got.type == request.type else {
+                return "expected a part of a list"
+            }
+            if request.transactionID == 0, let problem = checkGeneration(got, path, listing, change) {
+                return problem
+            }
             return checkPart(got.payload, list, offset)
         }
     }
@@ -78,10 +82,13 @@ extension Simulation {
             let list = client.request(.getPermissions, [path])
             let expected = node.permissions.map { "\(UnicodeScalar($0.mode.letter))\($0.domain.rawValue)" }
             guard list?.strings == expected else {
-                throw disagreement("permissions of \(path): \(list.map { "\($0)" } ?? "none") instead of \(expected)")
+                throw disagreement(
+                    "permissions of \(path): \(list.map { "\($0)" } ?? "none") instead of \(expected)")
             }
             if path.hasPrefix("@") { continue }
-            guard let value = client.request(.read, [path]), value.payload == node.value, value.errorName == nil else {
+            guard let value = client.request(.read, [path]), value.payload == node.value,
+                value.errorName == nil
+            else {
                 throw disagreement("value of \(path) differs")
             }
             guard let children = client.request(.directory, [path]), children.strings == node.children else {

@@ -59,7 +59,8 @@ public final class Simulation {
         }
         server = Server(configuration, world: world)
         let kinds: [(ReferenceSubject, Bool)] = [
-            (.domain(0), false), (.domain(1), false), (.domain(2), false), (.domain(3), false), (.domain(0), false),
+            (.domain(0), false), (.domain(1), false), (.domain(2), false), (.domain(3), false),
+            (.domain(0), false),
             (.domain(0), true), (.domain(3), true), (.user(1000), false),
         ]
         for (subject, isReadOnly) in kinds { addSlot(subject, isReadOnly) }
@@ -85,9 +86,11 @@ public final class Simulation {
             ("/local/domain/0", ["n0"]), ("/local/domain/1", ["n1"]), ("/local/domain/2", ["n2", "r1"]),
             ("/local/domain/3", ["n3"]), ("/a", ["b0"]), ("/b", ["r1", "b2"]),
         ] {
-            let make = Step.Request(type: MessageType.makeDirectory.rawValue, transaction: 0, payload: Array(path.utf8) + [0])
+            let make = Step.Request(
+                type: MessageType.makeDirectory.rawValue, transaction: 0, payload: Array(path.utf8) + [0])
             let open = Step.Request(
-                type: MessageType.setPermissions.rawValue, transaction: 0, payload: [UInt8](strings: [path] + list))
+                type: MessageType.setPermissions.rawValue, transaction: 0,
+                payload: [UInt8](strings: [path] + list))
             try take(Step(slot: 0, action: .requests([make])))
             try take(Step(slot: 0, action: .requests([open])))
         }
@@ -119,7 +122,9 @@ public final class Simulation {
             restart(step.slot)
         case .oversized(let length):
             slots[step.slot].client.send(Message.header(1, 1, 0, length))
-            guard slots[step.slot].client.mustClose else { throw disagreement("not closed after length \(length)") }
+            guard slots[step.slot].client.mustClose else {
+                throw disagreement("not closed after length \(length)")
+            }
             restart(step.slot)
         }
         try compareOutputs(step)
@@ -139,7 +144,8 @@ public final class Simulation {
             transaction = request.transaction <= open.count ? open[request.transaction - 1] : open.last ?? 0
         }
         return Message(
-            type: request.type, requestID: lastRequestID, transactionID: transaction, payload: request.payload)
+            type: request.type, requestID: lastRequestID, transactionID: transaction, payload: request.payload
+        )
     }
 
     private func addSlot(_ subject: ReferenceSubject, _ isReadOnly: Bool) {

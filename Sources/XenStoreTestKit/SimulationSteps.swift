@@ -85,25 +85,30 @@ extension Step.Request {
         let top = choices.one(of: ["/a", "/b", "/local/domain/2", "x"])
         for _ in 0...choices.below(7) {
             let type = choices.one(of: [
-                MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions, .directory, .read,
+                MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions,
+                .directory, .read,
             ])
             var path = top
             for _ in 0..<choices.below(4) { path = ReferenceTree.join(path, choices.one(of: ["a", "b"])) }
             var payload = Array(path.utf8) + [0]
             if type == .write { payload += value(&choices) }
-            if type == .setPermissions { payload += [UInt8](strings: [choices.one(of: ["b0", "b1", "b2", "n0", "r2"])]) }
+            if type == .setPermissions {
+                payload += [UInt8](strings: [choices.one(of: ["b0", "b1", "b2", "n0", "r2"])])
+            }
             all.append(Step.Request(type: type.rawValue, transaction: latest, payload: payload))
         }
         if choices.chance(60) {
             all.append(
-                Step.Request(type: MessageType.transactionEnd.rawValue, transaction: latest, payload: [0x54, 0]))
+                Step.Request(
+                    type: MessageType.transactionEnd.rawValue, transaction: latest, payload: [0x54, 0]))
         }
         return all
     }
 
     private static func type<C: Choices>(_ choices: inout C) -> MessageType {
         let weights: [(MessageType, Int)] = [
-            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9), (.setPermissions, 9),
+            (.write, 22), (.read, 8), (.directory, 8), (.makeDirectory, 8), (.remove, 9),
+            (.setPermissions, 9),
             (.getPermissions, 4), (.directoryPart, 4), (.watch, 8), (.unwatch, 3), (.transactionStart, 10),
             (.transactionEnd, 12), (.resetWatches, 1), (.getDomainPath, 1), (.getFeature, 1), (.getQuota, 1),
             (.setQuota, 1), (.introduce, 1), (.restrict, 1),
@@ -122,7 +127,8 @@ extension Step.Request {
         case .watch: return watch(&choices)
         case .unwatch: return path(&choices, special: 5) + [0] + [UInt8](strings: [token(&choices)])
         case .directoryPart:
-            return path(&choices) + [0] + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
+            return path(&choices) + [0]
+                + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
         case .setPermissions: return permissions(&choices)
         case .getPermissions: return path(&choices, special: 15) + [0]
         case .transactionStart, .resetWatches: return [0]
@@ -131,14 +137,17 @@ extension Step.Request {
         case .getFeature: return []
         case .getQuota: return [UInt8](strings: quotaArguments(&choices))
         case .setQuota:
-            return [UInt8](strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
+            return [UInt8](
+                strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
         case .introduce: return [UInt8](strings: ["1", "1", "1"])
         default: return path(&choices) + [0]
         }
     }
 
     private static func quotaArguments<C: Choices>(_ choices: inout C) -> [String] {
-        let name = choices.one(of: ["nodes", "watches", "transactions", "node-size", "permissions", "nonsense"])
+        let name = choices.one(of: [
+            "nodes", "watches", "transactions", "node-size", "permissions", "nonsense",
+        ])
         return choices.chance(40) ? [choices.one(of: ["1", "2", "x"]), name] : [name]
     }
 
@@ -147,10 +156,12 @@ extension Step.Request {
             return Array(choices.one(of: ["@introduceDomain", "@releaseDomain", "@other"]).utf8)
         }
         if choices.chance(2) {
-            return Array(choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
+            return Array(
+                choices.one(of: ["", "/a//b", "/a/", "a b", "/\u{e9}", "//", "/local/domain/"]).utf8)
         }
         var text = choices.one(of: [
-            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool", "/new",
+            "/a", "/a", "/a", "/b", "/b", "/local/domain/1", "/local/domain/2", "x", "y", "/", "/tool",
+            "/new",
         ])
         for _ in 0..<choices.one(of: [0, 0, 1, 1, 1, 2, 2, 3]) {
             text = ReferenceTree.join(text, choices.one(of: ["a", "b", "c"]))

@@ -90,7 +90,9 @@ extension Transcript {
         }
     }
 
-    private mutating func readHeader(_ key: String, _ reader: inout TranscriptReader) throws(TranscriptMistake) {
+    private mutating func readHeader(_ key: String, _ reader: inout TranscriptReader)
+        throws(TranscriptMistake)
+    {
         var words: [String] = []
         while let word = try reader.word() { words.append(word) }
         switch key {
@@ -107,13 +109,16 @@ extension Transcript {
     }
 
     public static let verbs: [String: MessageType] = [
-        "control": .control, "directory": .directory, "read": .read, "get_perms": .getPermissions, "watch": .watch,
+        "control": .control, "directory": .directory, "read": .read, "get_perms": .getPermissions,
+        "watch": .watch,
         "unwatch": .unwatch, "transaction_start": .transactionStart, "transaction_end": .transactionEnd,
         "introduce": .introduce, "release": .release, "get_domain_path": .getDomainPath, "write": .write,
         "mkdir": .makeDirectory, "rm": .remove, "set_perms": .setPermissions, "watch_event": .watchEvent,
-        "error": .error, "is_domain_introduced": .isDomainIntroduced, "resume": .resume, "set_target": .setTarget,
+        "error": .error, "is_domain_introduced": .isDomainIntroduced, "resume": .resume,
+        "set_target": .setTarget,
         "restrict": .restrict, "reset_watches": .resetWatches, "directory_part": .directoryPart,
-        "get_feature": .getFeature, "set_feature": .setFeature, "get_quota": .getQuota, "set_quota": .setQuota,
+        "get_feature": .getFeature, "set_feature": .setFeature, "get_quota": .getQuota,
+        "set_quota": .setQuota,
     ]
 }
 
@@ -185,7 +190,8 @@ struct TranscriptReader {
         return (party, transaction)
     }
 
-    private static func verb(_ word: String, _ transaction: String?, _ items: [Item]) throws(TranscriptMistake)
+    private static func verb(_ word: String, _ transaction: String?, _ items: [Item])
+        throws(TranscriptMistake)
         -> Transcript.Verb
     {
         let isRaw = items.first?.keyword == "raw"

@@ -19,7 +19,9 @@ public final class ServerPeer: TranscriptPeer {
         var configuration = ServerConfiguration()
         configuration.hashSeed = (1, 2)
         for (name, limit) in transcript.quotas {
-            for quota in QuotaName.allCases where "\(quota.name)" == name { configuration.quotas[quota] = limit }
+            for quota in QuotaName.allCases where "\(quota.name)" == name {
+                configuration.quotas[quota] = limit
+            }
         }
         server = Server(configuration, world: world)
         isBytewise = bytewise
@@ -36,7 +38,8 @@ public final class ServerPeer: TranscriptPeer {
             return nil
         }
         let client = Client(
-            server, subject, readOnly: party.isReadOnly, isSocket: party.domain == 0 ? isSocket : party.user != nil)
+            server, subject, readOnly: party.isReadOnly,
+            isSocket: party.domain == 0 ? isSocket : party.user != nil)
         return ServerConnection(client, isBytewise)
     }
 }

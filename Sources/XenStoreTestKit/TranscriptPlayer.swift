@@ -111,7 +111,9 @@ public final class TranscriptPlayer {
             guard reply.requestID == request.requestID, reply.transactionID == request.transactionID else {
                 return "the reply's ids are not the request's: \(reply)"
             }
-            guard reply.errorName != nil || reply.type == request.type else { return "the reply's type is \(reply.type)" }
+            guard reply.errorName != nil || reply.type == request.type else {
+                return "the reply's type is \(reply.type)"
+            }
         }
         return matches(answer, reply, line) ? nil : "got \(reply)"
     }

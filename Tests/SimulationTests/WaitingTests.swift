@@ -223,7 +223,9 @@ private func loseTwice(_ client: Client, _ rival: Client) throws {
 /// The oldest unprivileged transaction goes first; it is answered from the live tree and ends in EAGAIN.
 @Test func snapshotsAreBounded() throws {
     let (server, world) = makeServer { $0.snapshotMemory = 100_000 }
-    let (guest, control, writer) = (Client(server, domain: 3), Client(server, domain: 0), Client(server, domain: 0))
+    let (guest, control, writer) = (
+        Client(server, domain: 3), Client(server, domain: 0), Client(server, domain: 0)
+    )
     _ = writer.request(.setPermissions, ["/", "b0"])
     for number in 0..<100 { _ = writer.write("/n/\(number)", String(repeating: "a", count: 2000)) }
     let kept = try control.start()
@@ -248,7 +250,10 @@ private func loseTwice(_ client: Client, _ rival: Client) throws {
     _ = guest.write("/first", "x")
     world.lines = []
     #expect(guest.write("/second", "x")?.errorName == "ENOSPC")
-    #expect(world.lines.contains { $0.text.contains("nodes") && $0.text.contains("3") && $0.text.contains("/second") })
+    #expect(
+        world.lines.contains {
+            $0.text.contains("nodes") && $0.text.contains("3") && $0.text.contains("/second")
+        })
 }
 
 @Test func memoryQuotaRefusesWhatWouldStoreMore() {
@@ -259,7 +264,9 @@ private func loseTwice(_ client: Client, _ rival: Client) throws {
     let (guest, control) = (Client(server, domain: 3), Client(server, domain: 0))
     _ = control.request(.setPermissions, ["/", "b0"])
     var count = 0
-    while count < 100, guest.write("/m\(count)", String(repeating: "v", count: 1000))?.errorName == nil { count += 1 }
+    while count < 100, guest.write("/m\(count)", String(repeating: "v", count: 1000))?.errorName == nil {
+        count += 1
+    }
     #expect((5..<20).contains(count))
     #expect(guest.write("/m\(count)", String(repeating: "v", count: 1000))?.errorName == "ENOSPC")
     #expect(guest.request(.read, ["/m0"])?.payload.count == 1000)

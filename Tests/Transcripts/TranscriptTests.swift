@@ -43,7 +43,9 @@ func inProcess(manner: Manner) throws {
 }
 
 /// Files about requests that the reference does not know.
-private let beyondReference: Set<String> = ["control.txt", "privileged.txt", "privilege.txt", "transaction_nodes.txt"]
+private let beyondReference: Set<String> = [
+    "control.txt", "privileged.txt", "privilege.txt", "transaction_nodes.txt",
+]
 
 @Test func referenceStore() throws {
     for transcript in try transcripts() where !beyondReference.contains(transcript.name) {
