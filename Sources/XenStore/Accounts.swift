@@ -37,6 +37,10 @@ struct Account: BitwiseCopyable {
     var ownLimits: UInt16 = 0
     var limits: (UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32) =
         (0, 0, 0, 0, 0, 0, 0, 0, 0)
+    /// Connections by the domain's own ring: it is introduced while it has one.
+    var rings = 0
+    /// The domain with whose nodes this one may do what that one may (SET_TARGET); nil: none.
+    var target: DomainID?
     /// The protocol features that the domain has, as the bits of specification section B.
     var features: UInt32 = 15
     /// Refusals by quota since the last line in the log, and when that was.
