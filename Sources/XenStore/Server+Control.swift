@@ -19,7 +19,7 @@ public struct TraceSwitches: OptionSet, Sendable {
 
     /// Each switch with the name that requests and the configuration have for it.
     public static var named: [(name: StaticString, value: TraceSwitches)] {
-        [("obj", .obj), ("io", .io), ("wrl", .wrl), ("acc", .acc)]
+        [("io", .io), ("obj", .obj), ("wrl", .wrl), ("acc", .acc)]
     }
 }
 
