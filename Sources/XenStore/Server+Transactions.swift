@@ -53,6 +53,7 @@ extension Server {
         let transaction = request.transaction
         if transaction == 0 { throw .noent }
         if word.equals("F") {
+            connection.conflicts = 0
             end(transaction, connection)
         } else {
             try commit(transaction, connection)

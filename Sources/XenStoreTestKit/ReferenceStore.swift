@@ -44,6 +44,9 @@ public final class ReferenceStore {
     /// What was queued on a connection since this was last asked, in order.
     public func takeExpected(_ key: Int) -> [Expected] { connections[key]!.takeExpected() }
 
+    /// Whether the connection has got EAGAIN twice.
+    public func hasLostTwice(_ key: Int) -> Bool { connections[key]!.lostCount >= 2 }
+
     /// The transaction ids that the connection may use, in order.
     public func openTransactions(_ key: Int) -> [UInt32] { connections[key]!.transactions.keys.sorted() }
 
@@ -55,6 +58,7 @@ public final class ReferenceStore {
         } catch {
             var reply = message
             reply.type = MessageType.error.rawValue
+            if error == .again { connections[key]!.lostCount += 1 }
             reply.payload = Array("\(error.name)".utf8) + [0]
             connections[key]!.queue(.reply(reply))
         }

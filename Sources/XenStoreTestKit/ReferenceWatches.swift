@@ -72,6 +72,8 @@ final class ReferenceConnection {
     var transactions: [UInt32: ReferenceTransaction] = [:]
     /// Where the search for the next transaction id begins.
     var nextTransaction: UInt32 = 1
+    /// How many commits ended in EAGAIN.
+    var lostCount = 0
     /// Output expected since the last look.
     private(set) var expected: [Expected] = []
 

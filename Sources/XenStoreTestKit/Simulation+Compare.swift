@@ -18,7 +18,7 @@ extension Simulation {
                     "after \(step)\n  slot \(slot) (\(slots[slot].subject)): unexpected \(extra)")
             }
         }
-        for slot in slots.indices where slots[slot].againCount >= 2 { restart(slot) }
+        for slot in slots.indices where reference.hasLostTwice(slot) { restart(slot) }
     }
 
     /// Nil if the next messages are the expected ones, which are then removed.
@@ -35,7 +35,6 @@ extension Simulation {
         case .reply(let reply):
             let got = actual.popFirst()
             guard got == reply else { return "expected \(reply), got \(got.map { "\($0)" } ?? "nothing")" }
-            countAgain(slot, reply)
             return nil
         case .part(let request, let list, let offset, let path, let listing, let change):
             guard let got = actual.popFirst(), got.type == request.type else {
@@ -45,14 +44,6 @@ extension Simulation {
                 return problem
             }
             return checkPart(got.payload, list, offset)
-        }
-    }
-
-    private func countAgain(_ slot: Int, _ reply: Message) {
-        if reply.errorName == "EAGAIN" {
-            slots[slot].againCount += 1
-        } else if reply.type == MessageType.transactionEnd.rawValue {
-            slots[slot].againCount = 0
         }
     }
 

@@ -21,7 +21,6 @@ public final class Simulation {
         var subject: ReferenceSubject
         var isReadOnly: Bool
         var client: Client
-        var againCount = 0
     }
 
     /// The generations that DIRECTORY_PART showed for a path, by the state that it was in.
@@ -169,7 +168,6 @@ public final class Simulation {
         reference.disconnect(slot)
         reference.connect(slot, slots[slot].subject, readOnly: slots[slot].isReadOnly)
         slots[slot].client = makeClient(slots[slot].subject, slots[slot].isReadOnly)
-        slots[slot].againCount = 0
     }
 
     func disagreement(_ text: String) -> Disagreement { Disagreement(step: -1, description: text) }
