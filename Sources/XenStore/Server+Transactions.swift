@@ -128,15 +128,8 @@ extension Server {
     private func applyCreation(_ entry: EntryID) {
         let entries = transactions.entries
         let above = entries[entry].parent
-        var parent = entries[above].base
-        switch entries[above].state {
-        case .removed: return
-        case .created:
-            // The parent was created anew after this: this went with the one before.
-            if entries[entry].sequence < entries[above].sequence { return }
-            parent = entries[above].live
-        case .unchanged, .changed: break
-        }
+        // A parent that was created anew after this one is not live yet: this went with the parent before it.
+        let parent = entries[above].state == .created ? entries[above].live : entries[above].base
         if parent == 0 || tree.nodes[parent].isDead { return }
         let list = entries[entry].permissions
         permissions.retain(list)

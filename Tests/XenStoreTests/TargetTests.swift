@@ -1,4 +1,5 @@
-// SET_TARGET: a device model's domain may do with its guest's nodes what the guest may (specification, section A).
+// SET_TARGET: a device model's domain may do with its guest's nodes what the guest may
+// (specification, section A).
 
 import Testing
 import XenStore
@@ -11,12 +12,13 @@ import XenStoreTypes
     let toolstack: Client
 
     init() {
-        world.hasHypervisor = true
+        world.canIntroduce = true
         server = Server(ServerConfiguration(), world: world)
         toolstack = Client(server, domain: 0)
         for (path, list) in [("/own", "n3"), ("/named", "n0|r3"), ("/other", "n5")] {
             #expect(toolstack.request(.write, [path], value: "x") == "OK")
-            #expect(toolstack.ask(.setPermissions, [path] + list.split(separator: "|").map(String.init)) == "OK")
+            let strings = [path] + list.split(separator: "|").map(String.init)
+            #expect(toolstack.ask(.setPermissions, strings) == "OK")
         }
     }
 
@@ -45,7 +47,7 @@ import XenStoreTypes
         #expect(guest.ask(.setTarget, ["3", "0"]) == "EACCES")
         #expect(toolstack.ask(.setTarget, ["3"]) == "EINVAL")
         #expect(toolstack.ask(.setTarget, ["x", "3"]) == "EINVAL")
-        world.hasHypervisor = false
+        world.canIntroduce = false
         #expect(toolstack.ask(.setTarget, ["3", "0"]) == "EINVAL")
     }
 
