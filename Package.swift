@@ -25,11 +25,17 @@ let package = Package(
     targets: [
         .target(name: "XenStoreTypes", swiftSettings: embeddable),
         .target(name: "XenStore", dependencies: ["XenStoreTypes"], swiftSettings: embeddable),
+        .target(name: "CRing"),
+        .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
         .target(
-            name: "XenStoreHost", dependencies: ["XenStoreTypes", "XenStore", "CLinux", "CYAML"],
+            name: "XenStoreHost",
+            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
+            swiftSettings: strict),
+        .target(
+            name: "XenStoreClient", dependencies: ["XenStoreTypes", "XenStoreRing", "CLinux"],
             swiftSettings: strict),
         .executableTarget(
             name: "xenstored",
@@ -45,7 +51,8 @@ let package = Package(
             ],
             swiftSettings: strict),
         .target(
-            name: "XenStoreTestKit", dependencies: ["XenStoreTypes", "XenStore", "XenStoreHost", "CLinux"],
+            name: "XenStoreTestKit",
+            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux"],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -59,6 +66,12 @@ let package = Package(
             exclude: ["files"], swiftSettings: strict),
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
+        .testTarget(
+            name: "RingTests", dependencies: ["XenStoreRing", "CRing", "XenStoreTestKit"], swiftSettings: strict),
+        .testTarget(
+            name: "ClientTests",
+            dependencies: ["XenStoreClient", "XenStoreHost", "XenStoreTestKit", "XenStoreTypes"],
+            swiftSettings: strict),
         .testTarget(
             name: "BenchTests",
             dependencies: [

@@ -1,0 +1,3 @@
+// Does the client library keep its promises?
+
+import Testing

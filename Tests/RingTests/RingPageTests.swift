@@ -1,0 +1,3 @@
+// Does the shared page keep its promises?
+
+import Testing
