@@ -67,7 +67,8 @@ let package = Package(
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
         .testTarget(
-            name: "RingTests", dependencies: ["XenStoreRing", "CRing", "XenStoreTestKit"], swiftSettings: strict),
+            name: "RingTests", dependencies: ["XenStoreRing", "CRing", "XenStoreTestKit"],
+            swiftSettings: strict),
         .testTarget(
             name: "ClientTests",
             dependencies: ["XenStoreClient", "XenStoreHost", "XenStoreTestKit", "XenStoreTypes"],
