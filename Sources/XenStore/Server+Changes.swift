@@ -13,11 +13,11 @@ extension Server {
         accounts.account(of: permissions.owner(tree.nodes[node].permissions))
     }
 
-    private func cost(_ node: NodeID) -> Int {
+    func cost(_ node: NodeID) -> Int {
         Self.nodeCost(name: tree.nodes[node].nameCount, value: Int(tree.nodes[node].valueCount))
     }
 
-    private func isSpecial(_ node: NodeID) -> Bool { tree.nodes[node].parent == 0 && node != tree.root }
+    func isSpecial(_ node: NodeID) -> Bool { tree.nodes[node].parent == 0 && node != tree.root }
 
     /// Creates one node and counts it. Takes over one reference to `list`. Fires nothing.
     func create(
