@@ -13,7 +13,7 @@ final class Transactions {
     private let index = HashIndex()
     private let numbers = HashIndex()
     private let bytes: ByteStore
-    private let permissions: PermissionLists
+    let permissions: PermissionLists
     private let hash: KeyedHash
     private(set) var oldest: TransactionID = 0
     private var youngest: TransactionID = 0
