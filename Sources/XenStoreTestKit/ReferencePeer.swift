@@ -10,7 +10,10 @@ public final class ReferencePeer: TranscriptPeer {
     private var lastKey = 0
 
     public init(for transcript: Transcript) {
-        store.domains = transcript.domains.map(Set.init)
+        if let domains = transcript.domains {
+            store.domains = [:]
+            for id in domains { store.domains?[id] = ReferenceDomain(uniqueID: UInt64(id)) }
+        }
         for (name, limit) in transcript.quotas { store.quotas[name] = Int(limit) }
     }
 
