@@ -140,14 +140,14 @@ extension ReferenceStore {
 
     /// The guest has reset its ring.
     public func reconnect(_ id: UInt16) {
-        connections[ReferenceStore.ringKey(id)]!.reset()
-        connections[ReferenceStore.ringKey(id)]!.isBroken = false
+        connections[ReferenceStore.ringKey(id)]?.reset()
+        connections[ReferenceStore.ringKey(id)]?.isBroken = false
     }
 
     /// The guest has broken its ring.
     public func deactivate(_ id: UInt16) {
-        connections[ReferenceStore.ringKey(id)]!.reset()
-        connections[ReferenceStore.ringKey(id)]!.isBroken = true
+        connections[ReferenceStore.ringKey(id)]?.reset()
+        connections[ReferenceStore.ringKey(id)]?.isBroken = true
     }
 
     /// Tells those who watch a special node or the domain below it.

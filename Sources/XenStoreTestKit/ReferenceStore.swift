@@ -59,6 +59,11 @@ public final class ReferenceStore {
     /// Whether the connection is one of a ring that its guest has broken.
     public func isBroken(_ key: Int) -> Bool { connections[key]?.isBroken == true }
 
+    /// Which beginning of which connection it is; nil: there is none.
+    func beginning(_ key: Int) -> ReferenceBeginning? {
+        connections[key].map { ReferenceBeginning(connection: ObjectIdentifier($0), resets: $0.resets) }
+    }
+
     /// Carries out one request and queues the reply that it must get, and the events.
     public func handle(_ key: Int, _ message: Message) {
         guard let connection = connections[key], !connection.isBroken else { return }

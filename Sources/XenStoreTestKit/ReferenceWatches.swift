@@ -64,6 +64,12 @@ extension ReferenceStore {
     }
 }
 
+/// One of the beginnings of a connection.
+struct ReferenceBeginning: Equatable {
+    var connection: ObjectIdentifier
+    var resets: Int
+}
+
 /// A connection as the reference sees it.
 final class ReferenceConnection {
     let subject: ReferenceSubject
@@ -76,6 +82,8 @@ final class ReferenceConnection {
     var lostCount = 0
     /// A ring that its guest has broken: nothing is said or heard until there is a new beginning.
     var isBroken = false
+    /// How often it was reset.
+    private(set) var resets = 0
     /// Output expected since the last look.
     private(set) var expected: [Expected] = []
 
@@ -86,6 +94,7 @@ final class ReferenceConnection {
 
     /// All goes but the connection: watches, transactions, what is to be sent. Transaction ids go on.
     func reset() {
+        resets += 1
         watches = []
         transactions = [:]
         expected = []

@@ -72,6 +72,9 @@ public final class TestWorld: World {
         attachments.append("reattach \(domain.rawValue) port \(port) features \(features)")
     }
 
+    /// The domain's guest has reset its ring, or broken it.
+    public func noteBeginning(_ domain: DomainID) { beginnings[domain, default: 0] += 1 }
+
     public override func detach(_ domain: DomainID) {
         precondition(rings[domain] != nil, "a ring that is not attached is detached")
         rings[domain] = nil
