@@ -184,6 +184,11 @@ final class PermissionLists {
         expect(current == named, "namings and the entries of lists differ", UInt32(current))
     }
 
+    /// Calls `body` with each domain that an entry names which is not ignored.
+    func forEachNamed(_ body: (DomainID) -> Void) {
+        for number in firstNaming.indices where firstNaming[number] != 0 { body(DomainID(UInt16(number))) }
+    }
+
     private func isFound(_ id: PermissionsID, by domain: DomainID) -> Bool {
         var naming = lists[id].firstNaming
         while naming != 0 {

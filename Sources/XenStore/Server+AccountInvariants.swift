@@ -132,7 +132,8 @@ extension Server {
         }
     }
 
-    /// Each list of permissions has as many references as holders, and is found by the domains that it names.
+    /// Each list of permissions has as many references as holders, and is found by the domains that it names, of each
+    /// of which it is known which one it is, so that its end will be noticed.
     private func checkPermissions(_ expect: Expect) {
         var held = Tally()
         forEachNode { node in
@@ -156,5 +157,11 @@ extension Server {
         expect(
             held.used == permissions.count, "permission lists that nobody holds", UInt32(permissions.count))
         permissions.check(held, expect)
+        if !world.hasHypervisor { return }
+        permissions.forEachNamed { domain in
+            if isEverlasting(domain) { return }
+            let isKnown = accounts.known(domain).map { accounts.table[$0].identity != nil } == true
+            expect(isKnown, "a list names a domain whose end would not be noticed", UInt32(domain.rawValue))
+        }
     }
 }
