@@ -1,7 +1,7 @@
 // Permission lists, each stored once: most nodes share theirs with their parent.
 //
 // Invariants: a list has at least one entry, the first of which names the owner. Lists of equal entries have
-// the same id, so comparing ids compares lists. `references` counts the nodes, versions and transactions'
+// the same id, unless they have become equal by the end of a domain in which they differed. `references` counts the nodes, versions and transactions'
 // entries that hold it.
 
 import XenStoreTypes
@@ -196,6 +196,11 @@ final class PermissionLists {
             naming = namings[naming].nextOfList
         }
         return false
+    }
+
+    /// Whether two lists say the same.
+    func areEqual(_ left: PermissionsID, _ right: PermissionsID) -> Bool {
+        left == right || lists[left].hash == lists[right].hash && entries(left) == entries(right)
     }
 
     /// How many holders the list has.

@@ -137,7 +137,12 @@ public final class Server {
             isReadOnly: readOnly, isSocket: isSocket, home: home)
         connection.unreadSince = now
         connections[Int(id)] = connection
-        if !isSocket { accounts.table[connection.account].ring = ConnectionID(rawValue: id) }
+        if !isSocket {
+            accounts.table[connection.account].ring = ConnectionID(rawValue: id)
+            if accounts.table[connection.account].identity == nil {
+                accounts.table[connection.account].identity = world.domain(home)
+            }
+        }
         traceLife("CREATE", "connection", connection.id)
         return ConnectionID(rawValue: id)
     }
@@ -243,6 +248,11 @@ public final class Server {
     }
 
     private func settle(_ connection: Connection, _ wanted: Bool) {
+        // A ring may have broken off in a request of its own, whose reply came after that.
+        if connection.isBroken && !connection.isSocket && connection.unsentCount + connection.input.count > 0
+        {
+            reset(connection)
+        }
         recharge(connection)
         if wantsInput(connection) != wanted || connection.isBroken { list(connection) }
     }

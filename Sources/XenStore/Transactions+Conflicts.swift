@@ -22,7 +22,8 @@ extension Transactions {
         if seen.contains(.node) && tree.nodes[base].modified > generation { return true }
         if seen.contains(.children) && tree.nodes[base].childrenChanged > generation { return true }
         if seen.contains(.anchor) && tree.nodes[base].modified > generation {
-            if tree.state(base, at: generation)!.permissions != tree.nodes[base].permissions { return true }
+            let before = tree.state(base, at: generation)!.permissions
+            if !permissions.areEqual(before, tree.nodes[base].permissions) { return true }
         }
         return seen.contains(.subtree) && hasChanged(below: base, since: generation)
     }
