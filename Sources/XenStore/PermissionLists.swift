@@ -1,8 +1,8 @@
 // Permission lists, each stored once: most nodes share theirs with their parent.
 //
 // Invariants: a list has at least one entry, the first of which names the owner. Lists of equal entries have
-// the same id, unless they have become equal by the end of a domain in which they differed. `references` counts the nodes, versions and transactions'
-// entries that hold it.
+// the same id, unless they have become equal by the end of a domain in which they differed. `references`
+// counts the nodes, versions and transactions' entries that hold it.
 
 import XenStoreTypes
 

@@ -248,11 +248,6 @@ public final class Server {
     }
 
     private func settle(_ connection: Connection, _ wanted: Bool) {
-        // A ring may have broken off in a request of its own, whose reply came after that.
-        if connection.isBroken && !connection.isSocket && connection.unsentCount + connection.input.count > 0
-        {
-            reset(connection)
-        }
         recharge(connection)
         if wantsInput(connection) != wanted || connection.isBroken { list(connection) }
     }
