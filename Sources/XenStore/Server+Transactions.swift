@@ -257,15 +257,11 @@ extension Server {
         let entries = transactions.entries
         var entry = transactions.table[transaction].firstEntry
         while entry != 0 {
-            let state = entries[entry].state
-            if state != .unchanged {
+            if entries[entry].state != .unchanged {
                 scratch.removeAll(keepingCapacity: true)
                 transactions.appendPath(entry, to: &scratch)
                 scratch.withBytes { path.load(canonical: $0) }
-                let hasList = entries[entry].permissions != 0
-                let change: Transactions.Change =
-                    state == .removed ? .removal : state == .changed && hasList ? .permissions : .value
-                if transactions.isTouched(holder, path, by: change) { return true }
+                if transactions.isTouched(holder, path, by: transactions.change(entry)) { return true }
             }
             entry = entries[entry].next
         }

@@ -47,6 +47,13 @@ extension Transactions {
     /// What a request is about to do to a path.
     enum Change { case value, permissions, removal }
 
+    /// What the commit of a changed entry does to its path. A node that is removed and created anew is gone
+    /// with all below it.
+    func change(_ entry: EntryID) -> Change {
+        if entries[entry].state == .removed || entries[entry].seen.contains(.subtree) { return .removal }
+        return entries[entry].state == .changed && entries[entry].permissions != 0 ? .permissions : .value
+    }
+
     /// Whether that would make the transaction `id` conflict.
     func isTouched(_ id: TransactionID, _ path: ParsedPath, by change: Change) -> Bool {
         let found = tree.nearest(path, at: live)
