@@ -18,7 +18,8 @@ struct Reservation {
     var transaction: TransactionID = 0
     var start: UInt64 = 0
     var deadline: UInt64 = 0
-    /// Connections whose next request waits for its end, in the order in which they came.
+    /// Connections whose next request waits for its end, in the order in which they came. Nobody gets the
+    /// next reservation before all of them have gone on.
     var held: [UInt32] = []
 }
 
@@ -208,7 +209,8 @@ extension Server {
     // MARK: Reservation
 
     private func reserve(_ transaction: TransactionID, _ connection: Connection) {
-        if reservation.transaction != 0 || now < accounts.table[connection.account].mayReserveAt { return }
+        if reservation.transaction != 0 || !reservation.held.isEmpty { return }
+        if now < accounts.table[connection.account].mayReserveAt { return }
         reservation.transaction = transaction
         reservation.start = now
         reservation.deadline = now + Reservation.duration
@@ -274,20 +276,22 @@ extension Server {
         reservation.held.append(connection.id)
     }
 
+    /// Lets go on all who waited, in the order in which they came.
+    private func release() {
+        for id in reservation.held { connections[Int(id)]?.isHeld = false }
+        for id in reservation.held {
+            guard let connection = connections[Int(id)] else { continue }
+            carryOutWaiting(connection)
+            recharge(connection)
+            list(connection)
+        }
+        reservation.held.removeAll()
+    }
+
     /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
     /// transactions is brought within its bounds.
     func finish() {
-        while reservation.transaction == 0, !reservation.held.isEmpty {
-            let held = reservation.held
-            reservation.held = []
-            for id in held { connections[Int(id)]?.isHeld = false }
-            for id in held {
-                guard let connection = connections[Int(id)], !connection.isHeld else { continue }
-                carryOutWaiting(connection)
-                recharge(connection)
-                list(connection)
-            }
-        }
+        if reservation.transaction == 0 && !reservation.held.isEmpty { release() }
         boundSnapshots()
     }
 }

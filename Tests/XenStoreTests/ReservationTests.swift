@@ -28,4 +28,29 @@ import XenStoreTypes
         #expect(rival.request(.read, ["/a/b"])?.errorName == "ENOENT")
         #expect(server.checkInvariants() == 0)
     }
+
+    /// Whoever waited goes on before anybody can make it wait again.
+    @Test func whoeverWaitedIsNotOvertakenByTheNextReservation() throws {
+        let (server, _) = makeServer()
+        let (control, first, second) = (
+            Client(server, domain: 0), Client(server, domain: 1), Client(server, domain: 2)
+        )
+        _ = control.write("/n", "0")
+        _ = control.request(.setPermissions, ["/n", "b0"])
+        server.advance(to: 1000 * millisecond)
+        try first.loseTwice(to: control, over: "/n")
+        try second.loseTwice(to: control, over: "/n")
+        let id = try first.start()
+        _ = first.request(.read, ["/n"], transaction: id)
+        // The second one waits, with the start of its own reservation behind that.
+        second.send(
+            Message(.write, Client.payload("/n", "2")).bytes
+                + Message(.transactionStart, [0]).bytes
+                + Message(.read, requestID: 1, transaction: 3, Array("/n".utf8) + [0]).bytes)
+        #expect(control.write("/n", "1") == nil)
+        server.advance(to: 1020 * millisecond)
+        #expect(control.reply()?.strings == ["OK"])
+        #expect(second.drain().count == 3)
+        #expect(server.checkInvariants() == 0)
+    }
 }
