@@ -1,26 +1,31 @@
 // The requests about nodes (specification, section A).
 //
-// Each goes the same way: the path is parsed, the nearest existing node found in the request's view, what was
-// looked at noted in the transaction, permission checked, then quotas; and only then is anything changed.
+// Each goes the same way: the path is parsed, the nearest existing node found in the request's view, permission
+// checked, what was looked at noted in the transaction, then quotas checked; and only then is anything changed.
 
 import XenStoreTypes
 
 extension Server {
-    /// Finds the path of the request in its view and notes in the transaction that it looked at it. `over`:
-    /// that would be more nodes than the transaction may touch; then nothing is noted, and the caller throws
-    /// after its own checks.
+    /// Finds the path of the request in its view, checks the right, and notes in the transaction that it was
+    /// looked at.
+    ///
+    /// Throws EACCES; and ENOSPC where that is more nodes than the transaction may touch. Neither leaves a note:
+    /// whether the transaction commits must not tell what happens to a node that the client may not see.
     private func look(
-        _ request: Request, _ seen: Entry.Seen
-    ) -> (found: (place: Place, level: Int), over: Bool) {
+        _ request: Request, _ right: Rights, _ seen: Entry.Seen
+    ) throws(ErrorName) -> (place: Place, level: Int) {
         let view = request.view
         var found = transactions.nearest(view, path)
-        if view == 0 { return (found, false) }
+        try check(request, found, right)
+        if view == 0 { return found }
         let level = min(found.level + 1, path.depth)
-        if isOverTouched(request, from: level, to: level) { return (found, true) }
+        if isOverTouched(request, from: level, to: level) {
+            throw refused(request.connection, .transactionNodes)
+        }
         transactions.note(view, path, found, seen)
         // Looking may have made the entry by which the place is known.
         if found.place.entry == 0 { found.place.entry = transactions.entry(view, path, found.level) }
-        return (found, false)
+        return found
     }
 
     /// Whether touching these levels of the path would be more nodes than the transaction may touch.
@@ -38,9 +43,7 @@ extension Server {
     private func existing(
         _ request: Request, _ right: Rights, _ seen: Entry.Seen
     ) throws(ErrorName) -> Place {
-        let (found, over) = look(request, seen)
-        try check(request, found, right)
-        if over { throw refused(request.connection, .transactionNodes) }
+        let found = try look(request, right, seen)
         if found.level < path.depth { throw .noent }
         return found.place
     }
@@ -150,9 +153,7 @@ extension Server {
     /// it stays.
     private func put(_ request: Request, _ value: Bytes, replacing: Bool) throws(ErrorName) {
         let connection = request.connection
-        let (found, over) = look(request, .node)
-        try check(request, found, .write)
-        if over { throw refused(connection, .transactionNodes) }
+        let found = try look(request, .write, .node)
         if found.level == path.depth && !replacing { return }
         try checkQuotas(request, found, value)
         if request.isDiscarded { return }
@@ -199,9 +200,7 @@ extension Server {
     func remove(_ request: Request) throws(ErrorName) {
         try parse(argument(request), request.connection)
         if path.depth == 0 { throw .inval }
-        let (found, over) = look(request, .node)
-        try check(request, found, .write)
-        if over { throw refused(request.connection, .transactionNodes) }
+        let found = try look(request, .write, .node)
         if found.level < path.depth {
             // Absent is as good as removed, if only its parent is there.
             if found.level < path.depth - 1 { throw .noent }
@@ -231,18 +230,15 @@ extension Server {
         let strings = try permissionStrings(request)
         let list = try permissionList(connection, strings.dropFirst())
         try parse(strings[0], connection, allowSpecial: true)
-        let (found, over) = look(request, .node)
-        try check(request, found, .owner)
-        if over { throw refused(connection, .transactionNodes) }
-        if found.level < path.depth { throw .noent }
-        let state = transactions.state(request.view, found.place)
+        let place = try existing(request, .owner, .node)
+        let state = transactions.state(request.view, place)
         if !connection.isPrivileged && list[0].domain != permissions.owner(state.permissions) { throw .perm }
         if !request.isDiscarded {
             if request.view != 0 {
-                transactions.setPermissions(request.view, path, found.place, permissions.intern(list))
+                transactions.setPermissions(request.view, path, place, permissions.intern(list))
             } else {
                 tree.generation += 1
-                set(found.place.node, path, permissions: permissions.intern(list))
+                set(place.node, path, permissions: permissions.intern(list))
             }
         }
         replyOK(request)
