@@ -191,8 +191,11 @@ extension Server {
             let delta = request.view == 0 ? 0 : transactions.table[request.view].nodesDelta
             try checkNodes(connection, adding: created + delta)
             bytes += created * Self.nodeCost(name: 0, value: 0) + path.text.count
+        } else if request.view == 0 {
+            bytes -= Int(tree.nodes[found.place.node].valueCount)
         } else {
-            bytes -= transactions.state(request.view, found.place).value.count
+            // The transaction keeps the value beside the node's until it ends.
+            bytes -= Int(transactions.entries[found.place.entry].valueCount)
         }
         try checkMemory(connection, adding: bytes)
     }

@@ -1,0 +1,35 @@
+// Does each quota hold, is what is used counted right, and do refusals tell the truth (specification, section E)?
+
+import Testing
+import XenStore
+import XenStoreTestKit
+import XenStoreTypes
+
+@Suite struct QuotaTests {
+    /// A server whose guest 3 owns `/g`.
+    private func makeGuest(
+        _ adjust: (inout ServerConfiguration) -> Void = { _ in }
+    ) -> (server: Server, world: TestWorld, guest: Client) {
+        let (server, world) = makeServer(adjust)
+        let control = Client(server, domain: 0)
+        _ = control.request(.makeDirectory, ["/g"])
+        _ = control.request(.setPermissions, ["/g", "n3"])
+        return (server, world, Client(server, domain: 3))
+    }
+
+    /// A transaction keeps a value of its own beside the node's, however small the difference.
+    @Test func memoryQuotaCountsWhatTransactionsKeep() throws {
+        let (server, _, guest) = makeGuest { $0.quotas[.memory] = 20_000 }
+        let value = String(repeating: "v", count: 1000)
+        for number in 0..<8 { #expect(guest.write("/g/\(number)", value)?.strings == ["OK"]) }
+        let ids = [try guest.start(), try guest.start()]
+        var replies: [String?] = []
+        for id in ids {
+            for number in 0..<8 {
+                replies.append(guest.write("/g/\(number)", value, transaction: id)?.errorName)
+            }
+        }
+        #expect(replies.first == .some(nil) && replies.last == "ENOSPC")
+        #expect(server.checkInvariants() == 0)
+    }
+}
