@@ -212,7 +212,7 @@ final class Tree {
         nodes[id].die()
         liveCount -= 1
         if parent != 0 { nodes[parent].childrenChanged = generation }
-        keptBytes += Self.deadCost
+        keptBytes += Self.deadCost + nodes[id].nameCount
         reap(id)
     }
 

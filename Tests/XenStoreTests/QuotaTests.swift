@@ -32,4 +32,17 @@ import XenStoreTypes
         #expect(replies.first == .some(nil) && replies.last == "ENOSPC")
         #expect(server.checkInvariants() == 0)
     }
+
+    /// What is kept for transactions is bounded, names included.
+    @Test func keptNamesCount() throws {
+        let (server, _, guest) = makeGuest { $0.snapshotMemory = 50_000 }
+        let name = String(repeating: "n", count: 1900)
+        for number in 0..<40 { #expect(guest.write("/g/\(name)\(number)", "")?.strings == ["OK"]) }
+        let id = try guest.start()
+        for number in 0..<40 { #expect(guest.request(.remove, ["/g/\(name)\(number)"])?.strings == ["OK"]) }
+        _ = guest.write("/g", "x", transaction: id)
+        #expect(guest.commit(id)?.errorName == "EAGAIN")
+        #expect(guest.takeEvents().isEmpty)
+        #expect(server.nodeCount == 6)
+    }
 }
