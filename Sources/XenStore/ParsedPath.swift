@@ -70,6 +70,9 @@ final class ParsedPath {
         do { try cut() } catch { preconditionFailure("a stored path is canonical") }
     }
 
+    /// Names nothing from here on: a request that comes to no path has none.
+    func clear() { text.removeAll(keepingCapacity: true) }
+
     private func appendHome(_ domain: DomainID) {
         text.append(Bytes("/local/domain/"))
         text.append(decimal: UInt64(domain.rawValue))

@@ -39,7 +39,7 @@ extension Server {
         if connection.isPrivileged { return }
         let limit = accounts.limit(connection.account, .pathMax)
         if limit != 0 && path.countedLength > Int(limit) {
-            refuse(connection, .pathMax)
+            path.withText { refuse(connection, .pathMax, $0) }
             throw .inval
         }
         accounts.note(.pathMax, path.countedLength)

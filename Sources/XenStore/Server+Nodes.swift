@@ -254,7 +254,11 @@ extension Server {
         if !connection.isPrivileged {
             let limit = accounts.limit(connection.account, .nodePermissions)
             accounts.note(.nodePermissions, strings.count - 1)
-            if limit != 0 && strings.count - 1 > Int(limit) { throw refused(connection, .nodePermissions) }
+            if limit != 0 && strings.count - 1 > Int(limit) {
+                // Before the path is looked at (specification, section A, "Order of checks").
+                refuse(connection, .nodePermissions, strings[0])
+                throw .nospc
+            }
         }
         return strings
     }
