@@ -42,8 +42,9 @@ struct Account: BitwiseCopyable {
     /// Refusals by quota since the last line in the log, and when that was.
     var refusals: UInt32 = 0
     var refusalLogged: UInt64 = 0
-    /// Quotas of which 80 % have been reported, by `QuotaName`'s raw value.
+    /// Quotas of which 80 % have been reported, by `QuotaName`'s raw value, and when the last one was.
     var warned: UInt16 = 0
+    var warnedAt: UInt64 = 0
     /// The domain may take the next reservation from this time on (specification, section C).
     var mayReserveAt: UInt64 = 0
 }

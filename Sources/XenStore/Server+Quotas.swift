@@ -3,8 +3,8 @@
 import XenStoreTypes
 
 extension Server {
-    /// Refusals of one domain are logged at most this often, in nanoseconds.
-    private static let refusalPause: UInt64 = 5_000_000_000
+    /// Refusals of one domain are logged at most this often, and warnings too, in nanoseconds.
+    private static let pause: UInt64 = 5_000_000_000
 
     /// Throws ENOSPC if `used` of something is more than the connection's domain may have.
     func checkCount(_ connection: Connection, _ quota: QuotaName, _ used: Int) throws(ErrorName) {
@@ -35,7 +35,7 @@ extension Server {
         let account = connection.account
         accounts.table[account].refusals += 1
         let last = accounts.table[account].refusalLogged
-        if last != 0 && now < last + Self.refusalPause { return }
+        if last != 0 && now < last + Self.pause { return }
         accounts.table[account].refusalLogged = max(now, 1)
         var line = Line("quota ")
         line.add(quota.name)
@@ -53,7 +53,8 @@ extension Server {
         log(.warning, line)
     }
 
-    /// Warns once when a domain has come to 80 % of a quota, and again only after it has been below.
+    /// Warns once when a domain has come to 80 % of a quota, and again only after it has been below; or later,
+    /// where there was a warning of late.
     func warnOfUse(_ account: AccountID, _ quota: QuotaName) {
         let record = accounts.table[account]
         if record.isUser || record.number == UInt32(configuration.privilegedDomain.rawValue) { return }
@@ -74,7 +75,9 @@ extension Server {
             return
         }
         if record.warned & bit != 0 { return }
+        if record.warnedAt != 0 && now < record.warnedAt + Self.pause { return }
         accounts.table[account].warned |= bit
+        accounts.table[account].warnedAt = max(now, 1)
         var line = Line("domain ")
         line.add(Int(record.number))
         line.add(" uses ")

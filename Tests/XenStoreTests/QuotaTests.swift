@@ -64,4 +64,19 @@ import XenStoreTypes
         #expect(guest.request(.setPermissions, ["/g/\n"] + list)?.errorName == "ENOSPC")
         #expect(world.lines.contains { $0.text.contains("node-permissions") && $0.text.contains("/g/ ") })
     }
+
+    /// A guest that comes and goes over the mark of a quota does not fill the log.
+    @Test func warningsOfUseAreRare() {
+        let (server, world, guest) = makeGuest { $0.quotas[.watches] = 10 }
+        server.advance(to: 1000 * millisecond)
+        for number in 0..<6 { _ = guest.request(.watch, ["/g", "\(number)"]) }
+        for _ in 0..<100 {
+            for token in ["a", "b"] { _ = guest.request(.watch, ["/g", token]) }
+            for token in ["a", "b"] { _ = guest.request(.unwatch, ["/g", token]) }
+        }
+        #expect(world.lines.count == 1)
+        server.advance(to: 7000 * millisecond)
+        for token in ["a", "b"] { _ = guest.request(.watch, ["/g", token]) }
+        #expect(world.lines.count == 2)
+    }
 }
