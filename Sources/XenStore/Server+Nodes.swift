@@ -111,7 +111,7 @@ extension Server {
     private func listGeneration(_ view: TransactionID, _ place: Place) -> UInt64 {
         if view == 0 { return tree.nodes[place.node].childrenChanged }
         let transaction = transactions.table[view]
-        if transaction.sequence > 0 { return 1 << 62 | UInt64(transaction.sequence) }
+        if transaction.sequence > 0 { return 1 << 62 | transaction.sequence }
         return min(tree.nodes[place.node].childrenChanged, transaction.generation)
     }
 

@@ -247,7 +247,7 @@ final class Transactions {
     /// With removals, whether an entry holds depends on those above it.
     private func nearestFromRoot(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
         var found = (place: Place.none, level: 0)
-        var lastRemoval: UInt32 = 0
+        var lastRemoval: UInt64 = 0
         var isInSnapshot = true
         for level in (path.isSpecial ? 1 : 0)...path.depth {
             let entry = entry(id, path, level)
@@ -352,7 +352,7 @@ final class Transactions {
         }
     }
 
-    private func countChange(_ id: TransactionID) -> UInt32 {
+    private func countChange(_ id: TransactionID) -> UInt64 {
         table[id].sequence += 1
         return table[id].sequence
     }
