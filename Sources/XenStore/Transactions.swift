@@ -163,10 +163,25 @@ final class Transactions {
 
     /// Appends the absolute path of an entry.
     func appendPath(_ entry: EntryID, to text: inout [UInt8]) {
-        if entries[entry].base != 0 { return tree.appendPath(entries[entry].base, to: &text) }
-        appendPath(entries[entry].parent, to: &text)
-        if text.last != 0x2F { text.append(0x2F) }
-        text.append(name(entry))
+        // Names are met from the leaf up: make room for those that no node has first.
+        var count = 0
+        var above = entry
+        while entries[above].base == 0 {
+            count += Int(entries[above].nameCount) + 1
+            above = entries[above].parent
+        }
+        let base = entries[above].base
+        if base != tree.root || count == 0 { tree.appendPath(base, to: &text) }
+        var end = text.count + count
+        text.append(contentsOf: repeatElement(0x2F, count: count))
+        above = entry
+        while entries[above].base == 0 {
+            let name = self.name(above)
+            end -= name.count
+            for position in 0..<name.count { text[end + position] = name[position] }
+            end -= 1
+            above = entries[above].parent
+        }
     }
 
     /// The entry of a place, made if there is none.

@@ -53,4 +53,21 @@ import XenStoreTypes
         #expect(second.drain().count == 3)
         #expect(server.checkInvariants() == 0)
     }
+
+    /// What a commit creates is as deep as a path can be (XSA-418), below the root or a node that is there.
+    @Test(arguments: ["", "/a/b"]) func deepCreationInATransactionWaits(top: String) throws {
+        let (server, _) = makeServer()
+        let (client, rival) = (Client(server, domain: 0), Client(server, domain: 0))
+        _ = rival.request(.makeDirectory, ["/a/b"])
+        try client.loseTwice(to: rival, over: "/n")
+        let deep = top + String(repeating: "/d", count: 1500)
+        let other = try rival.start()
+        #expect(rival.write(deep, "x", transaction: other)?.strings == ["OK"])
+        let id = try client.start()
+        #expect(client.request(.read, [top + "/d"], transaction: id)?.errorName == "ENOENT")
+        #expect(rival.commit(other) == nil)
+        #expect(client.commit(id)?.strings == ["OK"])
+        #expect(rival.reply()?.strings == ["OK"])
+        #expect(rival.request(.read, [deep])?.payload == Array("x".utf8))
+    }
 }
