@@ -18,8 +18,7 @@ extension Server {
         var found = transactions.nearest(view, path)
         try check(request, found, right)
         if view == 0 { return found }
-        let level = min(found.level + 1, path.depth)
-        if isOverTouched(request, from: level, to: level) {
+        if isOverTouched(request, found, to: min(found.level + 1, path.depth)) {
             throw refused(request.connection, .transactionNodes)
         }
         transactions.note(view, path, found, seen)
@@ -28,13 +27,14 @@ extension Server {
         return found
     }
 
-    /// Whether touching these levels of the path would be more nodes than the transaction may touch.
-    private func isOverTouched(_ request: Request, from level: Int, to last: Int) -> Bool {
+    /// Whether touching the path below `found`, down to the level `last`, would be more nodes than the
+    /// transaction may touch; or `found` itself where that is all of the path.
+    private func isOverTouched(_ request: Request, _ found: (place: Place, level: Int), to last: Int) -> Bool {
         let connection = request.connection
         if connection.isPrivileged { return false }
         let limit = accounts.limit(connection.account, .transactionNodes)
         let touched = transactions.table[request.view].touched
-        let newly = transactions.newlyTouched(request.view, path, from: level, to: last)
+        let newly = transactions.newlyTouched(request.view, path, found, to: last)
         accounts.note(.transactionNodes, touched + newly)
         return limit != 0 && newly > 0 && touched + newly > Int(limit)
     }
@@ -185,7 +185,7 @@ extension Server {
         let created = path.depth - found.level
         var bytes = value.count
         if created > 0 {
-            if request.view != 0 && isOverTouched(request, from: found.level + 1, to: path.depth) {
+            if request.view != 0 && isOverTouched(request, found, to: path.depth) {
                 throw refused(connection, .transactionNodes)
             }
             let delta = request.view == 0 ? 0 : transactions.table[request.view].nodesDelta

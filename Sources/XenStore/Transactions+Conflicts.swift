@@ -31,7 +31,7 @@ extension Transactions {
     private func hasAppeared(_ entry: EntryID) -> Bool {
         let parent = entries[entries[entry].parent].base
         if parent == 0 || tree.nodes[parent].isDead { return false }
-        return tree.child(of: parent, named: name(entry), hash: entries[entry].hash) != 0
+        return tree.child(of: parent, named: name(entry), hash: entries[entry].hash, at: live) != 0
     }
 
     private func hasChanged(below top: NodeID, since generation: UInt64) -> Bool {
@@ -57,9 +57,7 @@ extension Transactions {
     /// Whether that would make the transaction `id` conflict.
     func isTouched(_ id: TransactionID, _ path: ParsedPath, by change: Change) -> Bool {
         let found = tree.nearest(path, at: live)
-        for level in (path.isSpecial ? 1 : 0)...path.depth where seen(id, path, level).contains(.subtree) {
-            return true
-        }
+        if table[id].hasRemovals && isRemoved(id, path) { return true }
         if found.level < path.depth {
             // Nothing is removed from where nothing is.
             if change != .value || (found.level == 0 && path.isSpecial) { return false }
@@ -74,6 +72,19 @@ extension Transactions {
             if path.depth > 0 && self.seen(id, path, path.depth - 1).contains(.children) { return true }
             return hasEntry(id, below: found.node)
         }
+    }
+
+    /// Whether the transaction removed the node, or one above it, at some time.
+    private func isRemoved(_ id: TransactionID, _ path: ParsedPath) -> Bool {
+        var place = top(id, path)
+        var level = path.isSpecial ? 1 : 0
+        while !place.isNone {
+            if place.entry != 0 && entries[place.entry].seen.contains(.subtree) { return true }
+            if level == path.depth { return false }
+            level += 1
+            place = self.place(id, path, level, below: place)
+        }
+        return false
     }
 
     private func seen(_ id: TransactionID, _ path: ParsedPath, _ level: Int) -> Entry.Seen {

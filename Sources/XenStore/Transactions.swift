@@ -145,6 +145,30 @@ final class Transactions {
         return index.first(entryKey(id, key)) { entries[$0].transaction == id && entries[$0].base == base }
     }
 
+    /// What the transaction knows of the path's first component, "/" or a special name.
+    func top(_ id: TransactionID, _ path: ParsedPath) -> Place {
+        let level = path.isSpecial ? 1 : 0
+        return Place(
+            node: tree.find(path, level, at: table[id].generation), entry: entry(id, path, level))
+    }
+
+    /// What the transaction knows of the path's first `level` components, if `above` is that of one less: the
+    /// snapshot's node and its own entry, whether or not they exist in the view. Costs the same at every depth.
+    func place(_ id: TransactionID, _ path: ParsedPath, _ level: Int, below above: Place) -> Place {
+        let key = path.hash(at: level)
+        let entry = index.first(entryKey(id, key)) {
+            if entries[$0].transaction != id || entries[$0].hash != key { return false }
+            let base = entries[$0].base
+            let isBelow =
+                base == 0 ? entries[$0].parent == above.entry : tree.nodes[base].parent == above.node
+            let name = name($0)
+            return isBelow && path.withName(level) { $0 == name }
+        }
+        if entry != 0 { return Place(node: entries[entry].base, entry: entry) }
+        let node = above.node == 0 ? 0 : tree.child(of: above.node, path, level, at: table[id].generation)
+        return Place(node: node, entry: 0)
+    }
+
     private func isNamed(_ entry: EntryID, _ path: ParsedPath, _ level: Int) -> Bool {
         var entry = entry
         var level = level
@@ -190,15 +214,14 @@ final class Transactions {
         return insert(id, path, level, base: place.node, parent: 0)
     }
 
-    /// The entry of a path that is absent in the transaction's view, made if there is none.
+    /// The entry of a path that is absent in the transaction's view, made if there is none. `parent` is the entry
+    /// of what stands above it.
     private func absentEntry(
         _ id: TransactionID, _ path: ParsedPath, _ level: Int, parent: EntryID
     ) -> EntryID {
-        let known = entry(id, path, level)
-        if known != 0 { return known }
         // The snapshot may have a node here, below one that the transaction has removed.
-        let base = tree.find(path, level, at: table[id].generation)
-        return insert(id, path, level, base: base, parent: parent)
+        let known = place(id, path, level, below: Place(node: entries[parent].base, entry: parent))
+        return known.entry != 0 ? known.entry : insert(id, path, level, base: known.node, parent: parent)
     }
 
     private func insert(
@@ -225,9 +248,9 @@ final class Transactions {
     }
 
     private func mark(_ id: TransactionID, _ entry: EntryID, _ seen: Entry.Seen) {
-        let before = entries[entry].seen.subtracting(.anchor)
+        let before = isTouched(entry)
         entries[entry].seen.formUnion(seen)
-        if before.isEmpty && !seen.subtracting(.anchor).isEmpty { table[id].touched += 1 }
+        if !before && isTouched(entry) { table[id].touched += 1 }
     }
 
     // MARK: Looking
@@ -264,26 +287,28 @@ final class Transactions {
         var found = (place: Place.none, level: 0)
         var lastRemoval: UInt64 = 0
         var isInSnapshot = true
-        for level in (path.isSpecial ? 1 : 0)...path.depth {
-            let entry = entry(id, path, level)
+        var place = top(id, path)
+        var level = path.isSpecial ? 1 : 0
+        while true {
+            let entry = place.entry
             if entry == 0 {
-                let node = isInSnapshot ? tree.find(path, level, at: table[id].generation) : 0
-                if node == 0 { return found }
-                found = (Place(node: node, entry: 0), level)
-                continue
+                if !isInSnapshot || place.node == 0 { return found }
+            } else {
+                switch entries[entry].state {
+                case .removed: return found
+                case .created:
+                    if entries[entry].sequence < lastRemoval { return found }
+                    isInSnapshot = false
+                case .unchanged, .changed:
+                    if !isInSnapshot || place.node == 0 { return found }
+                }
+                lastRemoval = max(lastRemoval, entries[entry].removedAt)
             }
-            switch entries[entry].state {
-            case .removed: return found
-            case .created:
-                if entries[entry].sequence < lastRemoval { return found }
-                isInSnapshot = false
-            case .unchanged, .changed:
-                if !isInSnapshot || entries[entry].base == 0 { return found }
-            }
-            found = (Place(node: entries[entry].base, entry: entry), level)
-            lastRemoval = max(lastRemoval, entries[entry].removedAt)
+            found = (place, level)
+            if level == path.depth { return found }
+            level += 1
+            place = self.place(id, path, level, below: place)
         }
-        return found
     }
 
     /// Value and permissions of a place that exists in the view.
@@ -341,16 +366,24 @@ final class Transactions {
 
     // MARK: Noting and changing. What is asked of the live tree (0) or a doomed transaction never comes here.
 
-    /// How many nodes `note` with `path` down to `last` would newly count as touched.
-    func newlyTouched(_ id: TransactionID, _ path: ParsedPath, from level: Int, to last: Int) -> Int {
+    /// How many nodes the transaction would newly count as touched, if it touched the path from the component
+    /// below `found` down to `last`; or `found` itself where that is all of the path.
+    func newlyTouched(
+        _ id: TransactionID, _ path: ParsedPath, _ found: (place: Place, level: Int), to last: Int
+    ) -> Int {
+        var (place, level) = found
         var number = 0
-        var level = level
-        while level <= last {
-            let entry = entry(id, path, level)
-            if entry == 0 || entries[entry].seen.subtracting(.anchor).isEmpty { number += 1 }
+        if level == path.depth { return isTouched(place.entry) ? 0 : 1 }
+        while level < last {
             level += 1
+            place = self.place(id, path, level, below: place)
+            if !isTouched(place.entry) { number += 1 }
         }
         return number
+    }
+
+    private func isTouched(_ entry: EntryID) -> Bool {
+        entry != 0 && !entries[entry].seen.subtracting(.anchor).isEmpty
     }
 
     /// Notes that a request looked at the path, whose nearest existing node is `found`.
