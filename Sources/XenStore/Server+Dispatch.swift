@@ -67,8 +67,8 @@ extension Server {
         var request = Request(
             connection: connection, header: header, payload: payload, transaction: 0, view: 0,
             isDiscarded: false)
-        if reservation.transaction != 0 && mustWait(request) {
-            if transactions.table[reservation.transaction].connection != connection.id {
+        if transactions.holder != 0 && mustWait(request) {
+            if transactions.table[transactions.holder].connection != connection.id {
                 hold(connection)
                 return false
             }
@@ -103,7 +103,7 @@ extension Server {
         if request.transaction == 0 { throw .noent }
         request.isDiscarded = transactions.table[request.transaction].isDoomed
         request.view = request.isDiscarded ? 0 : request.transaction
-        if request.transaction == reservation.transaction { transactions.renew(request.transaction) }
+        if request.transaction == transactions.holder { transactions.renew(request.transaction) }
         return type
     }
 

@@ -153,9 +153,10 @@ extension Server {
             let isHeld = reservation.held.contains(connection.id)
             expect(isHeld == connection.isHeld, "a connection waits for nothing", connection.id)
         }
-        expect(reservation.transaction != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
+        expect(transactions.holder != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
         expect(watched.reduce(0, +) == watches.count, "watches of nobody", UInt32(watches.count))
         expect(begun.reduce(0, +) == transactions.count, "transactions of nobody", 0)
+        expect(transactions.holder != 0 || transactions.heldNodes.count == 0, "nodes held for nobody", 0)
         for account in accounts.all {
             let record = accounts.table[account]
             expect(record.watches.now == watched[Int(account)], "watches are miscounted", account)

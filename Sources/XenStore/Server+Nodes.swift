@@ -29,7 +29,8 @@ extension Server {
 
     /// Whether touching the path below `found`, down to the level `last`, would be more nodes than the
     /// transaction may touch; or `found` itself where that is all of the path.
-    private func isOverTouched(_ request: Request, _ found: (place: Place, level: Int), to last: Int) -> Bool {
+    private func isOverTouched(_ request: Request, _ found: (place: Place, level: Int), to last: Int) -> Bool
+    {
         let connection = request.connection
         if connection.isPrivileged { return false }
         let limit = accounts.limit(connection.account, .transactionNodes)

@@ -2,10 +2,10 @@
 
 import XenStoreTypes
 
-/// The right of one transaction to find what it touched unchanged. After two EAGAINs in a row a connection's
-/// next transaction gets it, for 20 ms at most; others' changes to what it touched wait until then. It moves
-/// its snapshot to now with every request, which is right since nothing that it touched can have changed. (So
-/// whatever changes the tree without asking `mustWait` first has to end the reservation.)
+/// The right of one transaction, `transactions.holder`, to find what it touched unchanged. After two EAGAINs in
+/// a row a connection's next transaction gets it, for 20 ms at most; others' changes to what it touched wait
+/// until then. It moves its snapshot to now with every request, which is right since nothing that it touched
+/// can have changed. (So whatever changes the tree without asking `mustWait` first has to end the reservation.)
 struct Reservation {
     /// Longest time, in nanoseconds.
     static let duration: UInt64 = 20_000_000
@@ -14,8 +14,6 @@ struct Reservation {
     /// EAGAINs in a row that earn one.
     static let conflicts = 2
 
-    /// 0: nobody has it.
-    var transaction: TransactionID = 0
     var start: UInt64 = 0
     var deadline: UInt64 = 0
     /// Connections whose next request waits for its end, in the order in which they came. Nobody gets the
@@ -161,7 +159,7 @@ extension Server {
         accounts.count(connection.account, .transactions, -1)
         accounts.count(connection.account, .memory, -charge)
         traceLife("DESTROY", "transaction", transactions.table[transaction].number)
-        if reservation.transaction == transaction { endReservation() }
+        if transactions.holder == transaction { endReservation() }
         transactions.end(transaction, first: &connection.firstTransaction)
     }
 
@@ -203,15 +201,15 @@ extension Server {
         log(.warning, line)
         accounts.count(connection.account, .memory, -transactions.table[transaction].bytes)
         transactions.doom(transaction)
-        if reservation.transaction == transaction { endReservation() }
+        if transactions.holder == transaction { endReservation() }
     }
 
     // MARK: Reservation
 
     private func reserve(_ transaction: TransactionID, _ connection: Connection) {
-        if reservation.transaction != 0 || !reservation.held.isEmpty { return }
+        if transactions.holder != 0 || !reservation.held.isEmpty { return }
         if now < accounts.table[connection.account].mayReserveAt { return }
-        reservation.transaction = transaction
+        transactions.reserve(transaction)
         reservation.start = now
         reservation.deadline = now + Reservation.duration
         if configuration.tracing.contains(.wrl) { traceLife("RESERVE", "transaction", connection.id) }
@@ -219,25 +217,24 @@ extension Server {
 
     /// Whoever waits may go on, at the next `finish`.
     func endReservation() {
-        let connection = connections[Int(transactions.table[reservation.transaction].connection)]
+        let connection = connections[Int(transactions.table[transactions.holder].connection)]
         if let connection {
             let used = now - reservation.start
             accounts.table[connection.account].mayReserveAt = now + used * Reservation.pause
         }
-        reservation.transaction = 0
+        transactions.endReservation()
     }
 
     /// Whether the request would change what the transaction with the reservation has touched.
     func mustWait(_ request: Request) -> Bool {
         let connection = request.connection
-        let holder = reservation.transaction
         let number = request.header.transactionID
         if number != 0 {
             let transaction = transactions.find(connection.id, number)
-            if transaction == holder || transaction == 0 { return false }
+            if transaction == transactions.holder || transaction == 0 { return false }
             let isCommit = request.header.type == MessageType.transactionEnd.rawValue
             return isCommit && !transactions.table[transaction].isDoomed
-                && wouldChange(transaction, touchedBy: holder)
+                && wouldChange(transaction)
         }
         let change: Transactions.Change
         switch MessageType(rawValue: request.header.type) {
@@ -252,10 +249,11 @@ extension Server {
         } catch {
             return false
         }
-        return transactions.isTouched(holder, path, by: change)
+        return transactions.isTouched(path, by: change)
     }
 
-    private func wouldChange(_ transaction: TransactionID, touchedBy holder: TransactionID) -> Bool {
+    /// Whether the commit of a transaction would change what the one with the reservation has touched.
+    private func wouldChange(_ transaction: TransactionID) -> Bool {
         let entries = transactions.entries
         var entry = transactions.table[transaction].firstEntry
         while entry != 0 {
@@ -263,7 +261,7 @@ extension Server {
                 scratch.removeAll(keepingCapacity: true)
                 transactions.appendPath(entry, to: &scratch)
                 scratch.withBytes { path.load(canonical: $0) }
-                if transactions.isTouched(holder, path, by: transactions.change(entry)) { return true }
+                if transactions.isTouched(path, by: transactions.change(entry)) { return true }
             }
             entry = entries[entry].next
         }
@@ -291,7 +289,7 @@ extension Server {
     /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
     /// transactions is brought within its bounds.
     func finish() {
-        if reservation.transaction == 0 && !reservation.held.isEmpty { release() }
+        if transactions.holder == 0 && !reservation.held.isEmpty { release() }
         boundSnapshots()
     }
 }

@@ -244,12 +244,12 @@ public final class Server {
     /// The time, in nanoseconds of a clock that never goes back.
     public func advance(to now: UInt64) {
         self.now = max(self.now, now)
-        if reservation.transaction != 0 && self.now >= reservation.deadline { endReservation() }
+        if transactions.holder != 0 && self.now >= reservation.deadline { endReservation() }
         finish()
     }
 
     /// When `advance` must be called next, if nothing else happens before.
-    public var nextDeadline: UInt64? { reservation.transaction != 0 ? reservation.deadline : nil }
+    public var nextDeadline: UInt64? { transactions.holder != 0 ? reservation.deadline : nil }
 
     // MARK: Settings
 

@@ -17,6 +17,9 @@ final class Transactions {
     private let hash: KeyedHash
     private(set) var oldest: TransactionID = 0
     private var youngest: TransactionID = 0
+    /// The transaction with the reservation, or 0; and the nodes that it has touched, with all above them.
+    @exclusivity(unchecked) var holder: TransactionID = 0
+    let heldNodes = HashIndex()
 
     init(_ tree: Tree, _ hash: KeyedHash) {
         self.tree = tree
@@ -30,6 +33,7 @@ final class Transactions {
         entries.destroy()
         index.destroy()
         numbers.destroy()
+        heldNodes.destroy()
     }
 
     var count: Int { table.count }
@@ -244,6 +248,7 @@ final class Transactions {
         let last = table[id].lastEntry
         if last == 0 { table[id].firstEntry = new } else { entries[last].next = new }
         table[id].lastEntry = new
+        if id == holder && base != 0 { hold(base) }
         return new
     }
 
