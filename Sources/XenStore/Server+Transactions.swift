@@ -232,7 +232,8 @@ extension Server {
         if number != 0 {
             let transaction = transactions.find(connection.id, number)
             if transaction == transactions.holder || transaction == 0 { return false }
-            let isCommit = request.header.type == MessageType.transactionEnd.rawValue
+            let isCommit =
+                request.header.type == MessageType.transactionEnd.rawValue && request.payload.equals("T\0")
             return isCommit && !transactions.table[transaction].isDoomed
                 && wouldChange(transaction)
         }

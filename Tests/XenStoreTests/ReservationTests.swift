@@ -29,6 +29,18 @@ import XenStoreTypes
         #expect(server.checkInvariants() == 0)
     }
 
+    /// What changes nothing does not wait.
+    @Test func abortDoesNotWait() throws {
+        let (server, _) = makeServer()
+        let (client, rival) = (Client(server, domain: 0), Client(server, domain: 0))
+        try client.loseTwice(to: rival, over: "/n")
+        let other = try rival.start()
+        _ = rival.write("/n", "x", transaction: other)
+        let id = try client.start()
+        _ = client.request(.read, ["/n"], transaction: id)
+        #expect(rival.request(.transactionEnd, ["F"], transaction: other)?.strings == ["OK"])
+    }
+
     /// Whoever waited goes on before anybody can make it wait again.
     @Test func whoeverWaitedIsNotOvertakenByTheNextReservation() throws {
         let (server, _) = makeServer()
