@@ -13,7 +13,8 @@ extension Server {
         accounts.account(of: permissions.owner(tree.nodes[node].permissions))
     }
 
-    private func cost(_ node: NodeID) -> Int {
+    /// What a node is counted with.
+    func cost(_ node: NodeID) -> Int {
         Self.nodeCost(name: tree.nodes[node].nameCount, value: Int(tree.nodes[node].valueCount))
     }
 
