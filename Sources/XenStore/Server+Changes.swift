@@ -9,7 +9,8 @@ extension Server {
     /// What a node is counted with against its owner's memory.
     static func nodeCost(name: Int, value: Int) -> Int { 96 + name + value }
 
-    private func owner(_ node: NodeID) -> AccountID {
+    /// Who is charged for a node.
+    func owner(_ node: NodeID) -> AccountID {
         accounts.account(of: permissions.owner(tree.nodes[node].permissions))
     }
 

@@ -37,8 +37,8 @@ extension Server {
                 checkNode(node, expect)
                 if !tree.nodes[node].isDead {
                     living += 1
-                    let owner = accounts.account(of: permissions.owner(tree.nodes[node].permissions))
-                    if top == tree.root { owned[Int(owner)] += 1 }
+                    // Special nodes are counted to nobody: their owners need not have an account.
+                    if top == tree.root { owned[Int(owner(node))] += 1 }
                 }
                 node = nextInTree(node)
             }
@@ -175,8 +175,7 @@ extension Server {
             while node != 0 {
                 kept += keptFor(node)
                 if top == tree.root && !tree.nodes[node].isDead {
-                    let owner = accounts.account(of: permissions.owner(tree.nodes[node].permissions))
-                    used[Int(owner)] += cost(node)
+                    used[Int(owner(node))] += cost(node)
                 }
                 node = nextInTree(node)
             }

@@ -79,4 +79,13 @@ import XenStoreTypes
         for token in ["a", "b"] { _ = guest.request(.watch, ["/g", token]) }
         #expect(world.lines.count == 2)
     }
+
+    /// The check comes to an end where a special node belongs to a domain that nobody has heard of.
+    @Test func invariantsHoldWithAStrangeOwnerOfASpecialNode() {
+        let (server, _) = makeServer()
+        let control = Client(server, domain: 0)
+        #expect(control.request(.setPermissions, ["@releaseDomain", "n7"])?.strings == ["OK"])
+        #expect(control.request(.control, ["check"])?.strings == ["OK"])
+        #expect(server.checkInvariants() == 0)
+    }
 }
