@@ -5,7 +5,7 @@ import XenStore
 import XenStoreTestKit
 import XenStoreTypes
 
-@Suite struct QuotaTests {
+@Suite struct UsageTests {
     /// A server whose guest 3 owns `/g`.
     private func makeGuest(
         _ adjust: (inout ServerConfiguration) -> Void = { _ in }

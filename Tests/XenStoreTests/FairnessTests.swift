@@ -5,7 +5,7 @@ import XenStore
 import XenStoreTestKit
 import XenStoreTypes
 
-@Suite struct ReservationTests {
+@Suite struct FairnessTests {
     /// A commit that removes a node and creates it anew takes away all below it, and so has to wait for whoever
     /// touched something there.
     @Test func recreationInATransactionWaits() throws {
