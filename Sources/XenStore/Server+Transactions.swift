@@ -26,6 +26,7 @@ extension Server {
     func transactionStart(_ request: Request) throws(ErrorName) {
         let connection = request.connection
         if request.transaction != 0 { throw .busy }
+        path.clear()
         if !connection.isPrivileged {
             let open = accounts.table[connection.account].transactions.now
             try checkCount(connection, .transactions, open + 1)
@@ -77,6 +78,7 @@ extension Server {
             connection.conflicts = 0
             return
         }
+        path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
         if transactions.hasConflict(transaction) {
             connection.conflicts += 1
