@@ -280,9 +280,10 @@ extension Server {
         reservation.held.append(connection.id)
     }
 
-    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
-    /// transactions is brought within its bounds.
+    /// Ends every input: what is kept for transactions is brought within its bounds, which may end the
+    /// reservation, and those who waited for one go on once nobody has it.
     func finish() {
+        boundSnapshots()
         while reservation.transaction == 0, !reservation.held.isEmpty {
             let held = reservation.held
             reservation.held = []
@@ -293,7 +294,7 @@ extension Server {
                 recharge(connection)
                 list(connection)
             }
+            boundSnapshots()
         }
-        boundSnapshots()
     }
 }
