@@ -87,6 +87,8 @@ extension Server {
         } catch {
             replyError(request, error)
         }
+        // Whether the next one may follow depends on what this one's reply takes.
+        if !connection.isPrivileged { recharge(connection) }
         list(connection)
         return true
     }
