@@ -167,6 +167,22 @@ import XenStoreTypes
         #expect(test.server.checkInvariants() == 0)
     }
 
+    /// Also far over it, since the limit came later.
+    @Test func memoryBelowWhatIsUsed() {
+        let test = TestServer()
+        let guest = test.ring(3)
+        let value = String(repeating: "v", count: 2000)
+        for number in 0..<3 { #expect(guest.write("/\(number)", value)?.outcome == "OK") }
+        #expect(test.control.request(.setQuota, ["3", "memory", "1000"])?.outcome == "OK")
+        #expect(guest.write("/0", value + "v")?.errorName == "ENOSPC")
+        #expect(guest.write("/new")?.errorName == "ENOSPC")
+        #expect(guest.write("/0", value)?.outcome == "OK")
+        #expect(guest.write("/0", "short")?.outcome == "OK")
+        #expect(guest.read("/1") == value)
+        #expect(guest.request(.remove, ["/1"])?.outcome == "OK")
+        #expect(test.server.checkInvariants() == 0)
+    }
+
     /// A transaction's own changes count too, and go with it.
     @Test func memoryCountsTransactions() throws {
         let test = TestServer { $0.quotas[.memory] = 8000 }

@@ -133,7 +133,11 @@ import XenStoreTypes
         _ = rival.write("/n", "rival", transaction: lost)
         #expect(rival.end(lost) == nil)
         rival.close()
+        // Its number is another's now, who waits for nothing.
+        let newcomer = Client(test.server, domain: 0)
+        #expect(newcomer.id == rival.id)
         #expect(test.server.checkInvariants() == 0)
+        #expect(newcomer.write("/elsewhere")?.outcome == "OK")
         _ = client.write("/out", transaction: id)
         #expect(client.end(id) == "OK")
         #expect(client.read("/n") == "x")
