@@ -110,6 +110,19 @@ import XenStoreTypes
         #expect(test.control.read("/n") == "ENOENT")
     }
 
+    /// What changes before it is touched is seen as changed, and is no conflict.
+    @Test func snapshotMovesUntilItIsTouched() throws {
+        let test = TestServer()
+        let client = Client(test.server, domain: 0)
+        let id = try reserve(client, test.control)
+        #expect(test.control.write("/late", "one")?.outcome == "OK")
+        #expect(client.read("/late", transaction: id) == "one")
+        #expect(test.control.write("/late", "two") == nil)
+        _ = client.write("/out", transaction: id)
+        #expect(client.end(id) == "OK")
+        #expect(client.read("/late") == "two")
+    }
+
     /// The commit of another's transaction waits, and is then judged anew.
     @Test(arguments: [true, false]) func commitOfAnotherWaits(holderChanges: Bool) throws {
         let test = TestServer()
