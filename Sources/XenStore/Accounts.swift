@@ -150,15 +150,20 @@ final class Accounts {
         if seen > most[Int(quota.rawValue)] { most[Int(quota.rawValue)] = seen }
     }
 
-    /// Forgets the most ever seen, of all accounts and in all.
+    /// From now on, the most ever seen is what is there now, of each account and of all.
     func forgetMost() {
         for quota in QuotaName.allCases { most[Int(quota.rawValue)] = 0 }
         for id in all {
-            table[id].nodes.most = table[id].nodes.now
-            table[id].watches.most = table[id].watches.now
-            table[id].transactions.most = table[id].transactions.now
-            table[id].outstanding.most = table[id].outstanding.now
-            table[id].memory.most = table[id].memory.now
+            forgetMost(&table[id].nodes, .nodes)
+            forgetMost(&table[id].watches, .watches)
+            forgetMost(&table[id].transactions, .transactions)
+            forgetMost(&table[id].outstanding, .outstanding)
+            forgetMost(&table[id].memory, .memory)
         }
+    }
+
+    private func forgetMost(_ count: inout Account.Count, _ quota: QuotaName) {
+        count.most = count.now
+        note(quota, count.now)
     }
 }

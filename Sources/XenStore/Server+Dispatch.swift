@@ -75,6 +75,7 @@ extension Server {
             // It gets in its own transaction's way: nobody else is to wait for that.
             endReservation()
         }
+        if connection.unsentCount == 0 { connection.unreadSince = now }
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {
             let type = try admit(&request)
@@ -86,6 +87,8 @@ extension Server {
         } catch {
             replyError(request, error)
         }
+        // Whether the next one may follow depends on what this one's reply takes.
+        if !connection.isPrivileged { recharge(connection) }
         list(connection)
         return true
     }

@@ -255,7 +255,15 @@ extension Server {
         if !connection.isPrivileged {
             let limit = accounts.limit(connection.account, .nodePermissions)
             accounts.note(.nodePermissions, strings.count - 1)
-            if limit != 0 && strings.count - 1 > Int(limit) { throw refused(connection, .nodePermissions) }
+            if limit != 0 && strings.count - 1 > Int(limit) {
+                // The path is checked later than this; the log gets it only if it is one.
+                do throws(ErrorName) {
+                    try path.parse(strings[0], home: connection.home, allowSpecial: true)
+                } catch {
+                    path.clear()
+                }
+                throw refused(connection, .nodePermissions)
+            }
         }
         return strings
     }

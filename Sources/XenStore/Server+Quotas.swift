@@ -29,7 +29,8 @@ extension Server {
         return .nospc
     }
 
-    /// Counts a refusal of the request at hand, and logs it unless there was a line of late.
+    /// Counts a refusal of the request at hand, and logs it unless there was a line of late. `path` is the
+    /// request's, or clear if it has none.
     func refuse(_ connection: Connection, _ quota: QuotaName) {
         let account = connection.account
         accounts.table[account].refusals += 1
@@ -42,8 +43,10 @@ extension Server {
         line.add(subject: connection.subject)
         line.add(" exceeded: limit ")
         line.add(Int(accounts.limit(account, quota)))
-        line.add(", path ")
-        path.withText { line.add($0.slice(0, min($0.count, 200))) }
+        if !path.text.isEmpty {
+            line.add(", path ")
+            path.withText { line.add($0.slice(0, min($0.count, 200))) }
+        }
         line.add(", refusals since the last line ")
         line.add(Int(accounts.table[account].refusals))
         accounts.table[account].refusals = 0

@@ -26,6 +26,7 @@ extension Server {
     func transactionStart(_ request: Request) throws(ErrorName) {
         let connection = request.connection
         if request.transaction != 0 { throw .busy }
+        path.clear()
         if !connection.isPrivileged {
             let open = accounts.table[connection.account].transactions.now
             try checkCount(connection, .transactions, open + 1)
@@ -78,6 +79,7 @@ extension Server {
             connection.conflicts = 0
             return
         }
+        path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
         if transactions.hasConflict(transaction) {
             connection.conflicts += 1
@@ -272,9 +274,10 @@ extension Server {
         reservation.held.append(connection.id)
     }
 
-    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
-    /// transactions is brought within its bounds.
+    /// Ends every input: what is kept for transactions is brought within its bounds, which may end the
+    /// reservation, and those who waited for one go on once nobody has it.
     func finish() {
+        boundSnapshots()
         while reservation.transaction == 0, !reservation.held.isEmpty {
             let held = reservation.held
             reservation.held = []
@@ -285,7 +288,7 @@ extension Server {
                 recharge(connection)
                 list(connection)
             }
+            boundSnapshots()
         }
-        boundSnapshots()
     }
 }
