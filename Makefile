@@ -8,7 +8,7 @@
 #   make lint           * swift format, as .swift-format has it; nothing is changed
 #   make embedded       * the core as bare-metal code: compiles, and wants no more of a C library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
-#                       transcripts against other daemons
+#                       transcripts against other daemons (docs/testing.md)
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, or with
 #                       XENSTORED_PATH=SOCKET against the one that listens there
 #   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)

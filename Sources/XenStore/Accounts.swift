@@ -37,6 +37,10 @@ struct Account: BitwiseCopyable {
     var ownLimits: UInt16 = 0
     var limits: (UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32) =
         (0, 0, 0, 0, 0, 0, 0, 0, 0)
+    /// Connections by the domain's own ring: it is introduced while it has one.
+    var rings = 0
+    /// The domain with whose nodes this one may do what that one may (SET_TARGET); nil: none.
+    var target: DomainID?
     /// The protocol features that the domain has, as the bits of specification section B.
     var features: UInt32 = 15
     /// Refusals by quota since the last line in the log, and when that was.
@@ -147,15 +151,20 @@ final class Accounts {
         if seen > most[Int(quota.rawValue)] { most[Int(quota.rawValue)] = seen }
     }
 
-    /// Forgets the most ever seen, of all accounts and in all.
+    /// From now on, the most ever seen is what is there now, of each account and of all.
     func forgetMost() {
         for quota in QuotaName.allCases { most[Int(quota.rawValue)] = 0 }
         for id in all {
-            table[id].nodes.most = table[id].nodes.now
-            table[id].watches.most = table[id].watches.now
-            table[id].transactions.most = table[id].transactions.now
-            table[id].outstanding.most = table[id].outstanding.now
-            table[id].memory.most = table[id].memory.now
+            forgetMost(&table[id].nodes, .nodes)
+            forgetMost(&table[id].watches, .watches)
+            forgetMost(&table[id].transactions, .transactions)
+            forgetMost(&table[id].outstanding, .outstanding)
+            forgetMost(&table[id].memory, .memory)
         }
+    }
+
+    private func forgetMost(_ count: inout Account.Count, _ quota: QuotaName) {
+        count.most = count.now
+        note(quota, count.now)
     }
 }

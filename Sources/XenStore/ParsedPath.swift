@@ -70,8 +70,14 @@ final class ParsedPath {
         do { try cut() } catch { preconditionFailure("a stored path is canonical") }
     }
 
-    /// Names nothing from here on: a request that comes to no path has none.
-    func clear() { text.removeAll(keepingCapacity: true) }
+    /// Becomes the root without a text: for a request that names no path.
+    func clear() {
+        text.removeAll(keepingCapacity: true)
+        components.removeAll(keepingCapacity: true)
+        components.append(Component(begin: 0, end: 0, hash: rootHash))
+        isSpecial = false
+        homeCount = 0
+    }
 
     private func appendHome(_ domain: DomainID) {
         text.append(Bytes("/local/domain/"))

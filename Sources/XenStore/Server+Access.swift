@@ -11,13 +11,13 @@ extension Server {
 
     private func unprivilegedRights(_ connection: Connection, _ list: PermissionsID) -> Rights {
         guard case .domain(let domain) = connection.subject else { return [] }
+        let target = accounts.table[connection.account].target ?? domain
         let first = permissions.entry(list, 0)
-        if first.domain == domain && !first.ignored { return .all }
+        if !first.ignored && (first.domain == domain || first.domain == target) { return .all }
         for position in 1..<max(permissions.count(list), 1) {
             let entry = permissions.entry(list, position)
-            if !entry.ignored && (entry.domain == domain || entry.domain == .any) {
-                return Rights(entry.mode)
-            }
+            let names = entry.domain == domain || entry.domain == target || entry.domain == .any
+            if names && !entry.ignored { return Rights(entry.mode) }
         }
         return Rights(first.mode)
     }
@@ -39,7 +39,7 @@ extension Server {
         if connection.isPrivileged { return }
         let limit = accounts.limit(connection.account, .pathMax)
         if limit != 0 && path.countedLength > Int(limit) {
-            path.withText { refuse(connection, .pathMax, $0) }
+            refuse(connection, .pathMax)
             throw .inval
         }
         accounts.note(.pathMax, path.countedLength)

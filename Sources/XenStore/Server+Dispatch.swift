@@ -75,7 +75,7 @@ extension Server {
             // It gets in its own transaction's way: nobody else is to wait for that.
             endReservation()
         }
-        path.clear()
+        if connection.unsentCount == 0 { connection.unreadSince = now }
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {
             let type = try admit(&request)
@@ -87,6 +87,8 @@ extension Server {
         } catch {
             replyError(request, error)
         }
+        // Whether the next one may follow depends on what this one's reply takes.
+        if !connection.isPrivileged { recharge(connection) }
         list(connection)
         return true
     }
@@ -117,7 +119,8 @@ extension Server {
         case .unwatch: try unwatch(request)
         case .transactionStart: try transactionStart(request)
         case .transactionEnd: try transactionEnd(request)
-        case .introduce, .release, .resume, .setTarget: try changeDomain(type, request)
+        case .introduce, .release, .resume: try changeDomain(request)
+        case .setTarget: try setTarget(request)
         case .getDomainPath: try getDomainPath(request)
         case .write: try write(request)
         case .makeDirectory: try makeDirectory(request)

@@ -9,9 +9,20 @@ extension Server {
     static let features: UInt32 = 15
     static let featureAnyDomain: UInt32 = 8
 
-    /// INTRODUCE, RELEASE, RESUME, SET_TARGET: EINVAL where there is no hypervisor.
-    func changeDomain(_ type: MessageType, _ request: Request) throws(ErrorName) {
+    /// INTRODUCE, RELEASE, RESUME: EINVAL, since no hypervisor is there to introduce domains of.
+    func changeDomain(_ request: Request) throws(ErrorName) {
         throw .inval
+    }
+
+    /// `domid|tdomid|`: the first domain may do with the second's nodes what the second may.
+    func setTarget(_ request: Request) throws(ErrorName) {
+        let strings = try arguments(request, 2, 2)
+        let domain = try domainID(strings[0])
+        let target = try domainID(strings[1])
+        if !world.hasHypervisor { throw .inval }
+        if !isIntroduced(domain) || !isIntroduced(target) { throw .noent }
+        accounts.table[accounts.account(of: domain)].target = target
+        replyOK(request)
     }
 
     func getDomainPath(_ request: Request) throws(ErrorName) {
@@ -32,7 +43,11 @@ extension Server {
         }
     }
 
-    private func isIntroduced(_ domain: DomainID) -> Bool { domain == configuration.domain }
+    private func isIntroduced(_ domain: DomainID) -> Bool {
+        if domain == configuration.domain { return true }
+        guard let account = accounts.known(domain) else { return false }
+        return accounts.table[account].rings > 0
+    }
 
     /// `` (what the server offers) or `domid|` (what a domain has).
     func getFeature(_ request: Request) throws(ErrorName) {

@@ -256,9 +256,13 @@ extension Server {
             let limit = accounts.limit(connection.account, .nodePermissions)
             accounts.note(.nodePermissions, strings.count - 1)
             if limit != 0 && strings.count - 1 > Int(limit) {
-                // Before the path is looked at (specification, section A, "Order of checks").
-                refuse(connection, .nodePermissions, strings[0])
-                throw .nospc
+                // The path is checked later than this; the log gets it only if it is one.
+                do throws(ErrorName) {
+                    try path.parse(strings[0], home: connection.home, allowSpecial: true)
+                } catch {
+                    path.clear()
+                }
+                throw refused(connection, .nodePermissions)
             }
         }
         return strings

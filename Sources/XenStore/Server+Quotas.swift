@@ -25,13 +25,13 @@ extension Server {
 
     /// Counts and logs a refusal; answers what to throw.
     func refused(_ connection: Connection, _ quota: QuotaName) -> ErrorName {
-        path.withText { refuse(connection, quota, $0) }
+        refuse(connection, quota)
         return .nospc
     }
 
-    /// Counts a refusal of the request at hand, and logs it with the path unless there was a line of late. The
-    /// path need not be a right one.
-    func refuse(_ connection: Connection, _ quota: QuotaName, _ path: Bytes) {
+    /// Counts a refusal of the request at hand, and logs it unless there was a line of late. `path` is the
+    /// request's, or clear if it has none.
+    func refuse(_ connection: Connection, _ quota: QuotaName) {
         let account = connection.account
         accounts.table[account].refusals += 1
         let last = accounts.table[account].refusalLogged
@@ -43,9 +43,9 @@ extension Server {
         line.add(subject: connection.subject)
         line.add(" exceeded: limit ")
         line.add(Int(accounts.limit(account, quota)))
-        if !path.isEmpty {
+        if !path.text.isEmpty {
             line.add(", path ")
-            line.add(printable: path.slice(0, min(path.count, 200)))
+            path.withText { line.add($0.slice(0, min($0.count, 200))) }
         }
         line.add(", refusals since the last line ")
         line.add(Int(accounts.table[account].refusals))

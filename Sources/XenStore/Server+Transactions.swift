@@ -25,6 +25,7 @@ extension Server {
     func transactionStart(_ request: Request) throws(ErrorName) {
         let connection = request.connection
         if request.transaction != 0 { throw .busy }
+        path.clear()
         if !connection.isPrivileged {
             let open = accounts.table[connection.account].transactions.now
             try checkCount(connection, .transactions, open + 1)
@@ -52,6 +53,7 @@ extension Server {
         let transaction = request.transaction
         if transaction == 0 { throw .noent }
         if word.equals("F") {
+            connection.conflicts = 0
             end(transaction, connection)
         } else {
             try commit(transaction, connection)
@@ -76,6 +78,7 @@ extension Server {
             connection.conflicts = 0
             return
         }
+        path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
         if transactions.hasConflict(transaction) {
             connection.conflicts += 1
@@ -126,15 +129,8 @@ extension Server {
     private func applyCreation(_ entry: EntryID) {
         let entries = transactions.entries
         let above = entries[entry].parent
-        var parent = entries[above].base
-        switch entries[above].state {
-        case .removed: return
-        case .created:
-            // The parent was created anew after this: this went with the one before.
-            if entries[entry].sequence < entries[above].sequence { return }
-            parent = entries[above].live
-        case .unchanged, .changed: break
-        }
+        // A parent that was created anew after this one is not live yet: this went with the parent before it.
+        let parent = entries[above].state == .created ? entries[above].live : entries[above].base
         if parent == 0 || tree.nodes[parent].isDead { return }
         let list = entries[entry].permissions
         permissions.retain(list)
@@ -287,10 +283,12 @@ extension Server {
         reservation.held.removeAll()
     }
 
-    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
-    /// transactions is brought within its bounds.
+    /// Ends every input: what is kept for transactions is brought within its bounds, which may end the
+    /// reservation, and those who waited for one go on once nobody has it.
     func finish() {
-        if transactions.holder == 0 && !reservation.held.isEmpty { release() }
+        boundSnapshots()
+        if transactions.holder != 0 || reservation.held.isEmpty { return }
+        release()
         boundSnapshots()
     }
 }

@@ -82,7 +82,7 @@ extension Server {
         let limit = accounts.limit(connection.account, .memory)
         let used = accounts.table[connection.account].memory.now
         let isOver = limit != 0 && used + size > Int(limit)
-        if !isOver && now - connection.unreadSince < Self.unreadMax { return false }
+        if !isOver && now - connection.unreadSince < configuration.unreadMax { return false }
         lostEvents += 1
         connection.lostEvents += 1
         if connection.lostEvents & (connection.lostEvents - 1) == 0 {

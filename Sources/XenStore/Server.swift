@@ -25,6 +25,8 @@ public struct ServerConfiguration: Sendable {
     public var snapshotMemory = 64 << 20
     /// Unsent bytes past which a socket is closed.
     public var socketOutputMax = 16 << 20
+    /// How long an unprivileged ring may leave its events unread before it loses new ones, in nanoseconds.
+    public var unreadMax: UInt64 = 20_000_000_000
     public var tracing: TraceSwitches = []
 
     public init() {}
@@ -69,8 +71,6 @@ public final class Server {
 
     /// Unsent bytes past which a connection's requests wait.
     static let outputMark = 65536
-    /// How long an unprivileged ring may leave its events unread before it loses new ones, in nanoseconds.
-    static let unreadMax: UInt64 = 20_000_000_000
 
     public init(_ configuration: ServerConfiguration, world: World) {
         self.configuration = configuration
@@ -133,6 +133,7 @@ public final class Server {
             isReadOnly: readOnly, isSocket: isSocket, home: home)
         connection.unreadSince = now
         connections[Int(id)] = connection
+        if !isSocket { accounts.table[connection.account].rings += 1 }
         traceLife("CREATE", "connection", connection.id)
         return ConnectionID(rawValue: id)
     }
@@ -143,6 +144,7 @@ public final class Server {
         let connection = self[id]
         dropWatches(of: connection)
         dropTransactions(of: connection)
+        if !connection.isSocket { leaveRing(connection.account) }
         accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
         accounts.count(connection.account, .memory, -connection.charged)
         reservation.held.removeAll { $0 == connection.id }
@@ -150,6 +152,12 @@ public final class Server {
         connections[Int(id.rawValue)] = nil
         freeConnections.append(id.rawValue)
         finish()
+    }
+
+    /// A domain whose last ring has gone is introduced no more, and has no target.
+    private func leaveRing(_ account: AccountID) {
+        accounts.table[account].rings -= 1
+        if accounts.table[account].rings == 0 { accounts.table[account].target = nil }
     }
 
     subscript(_ id: ConnectionID) -> Connection {

@@ -45,6 +45,9 @@ extension HostOptions {
             }
         traceFile = configuration.log.traceFile
         server = configuration.serverConfiguration(hashSeed: (0, 0))
+        if let seconds = options.flags.watchEventSeconds {
+            server.unreadMax = UInt64(seconds) * 1_000_000_000
+        }
     }
 }
 

@@ -63,9 +63,11 @@ struct ReferenceTransaction {
         if isOfSnapshot(path) { anchors.insert(path) }
     }
 
-    /// `path` is absent in the view.
+    /// `path` is absent in the view: it never was there, or the transaction itself has removed it.
     mutating func noteAbsence(_ path: String) {
-        guard let gap = view.gap(path), isOfSnapshot(gap.ancestor), base[gap.missing] == nil else { return }
+        guard let gap = view.gap(path), isOfSnapshot(gap.ancestor) else { return }
+        anchors.insert(gap.ancestor)
+        if base[gap.missing] != nil { return }
         absences.insert(Absence(ancestor: gap.ancestor, missing: gap.missing))
     }
 

@@ -84,13 +84,19 @@ extension Step.Request {
     static func transaction<C: Choices>(from choices: inout C) -> [Step.Request] {
         var all = [Step.Request(type: MessageType.transactionStart.rawValue, transaction: 0, payload: [0])]
         let top = choices.one(of: ["/a", "/b", "/local/domain/2", "x"])
+        // Half of them remove and make what is likely to be there.
+        let isShallow = choices.chance(50)
         for _ in 0...choices.below(7) {
             let type = choices.one(of: [
                 MessageType.write, .write, .write, .makeDirectory, .remove, .remove, .setPermissions,
+                .directory,
+                .read,
                 .directory, .read,
             ])
             var path = top
-            for _ in 0..<choices.below(4) { path = ReferenceTree.join(path, choices.one(of: ["a", "b"])) }
+            for _ in 0..<(isShallow ? 1 : choices.below(4)) {
+                path = ReferenceTree.join(path, choices.one(of: ["a", "b"]))
+            }
             var payload = Array(path.utf8) + [0]
             if type == .write { payload += value(&choices) }
             if type == .setPermissions {

@@ -1,7 +1,7 @@
 // Does the server answer as the reference store does, whatever comes, in whatever order?
 //
 //     XENSTORE_SEED=0x...   one seed only
-//     XENSTORE_SEEDS=N      how many seeds (default 24)
+//     XENSTORE_SEEDS=N      how many seeds (default 100)
 //     XENSTORE_STEPS=N      steps for each (default 400)
 
 import Foundation
@@ -17,7 +17,7 @@ private func setting(_ name: String) -> UInt64? {
 let seeds: [UInt64] = {
     if let one = setting("XENSTORE_SEED") { return [one] }
     var random = SplitMix64(seed: 0x5EED)
-    return (0..<(setting("XENSTORE_SEEDS") ?? 24)).map { _ in random.next() }
+    return (0..<(setting("XENSTORE_SEEDS") ?? 100)).map { _ in random.next() }
 }()
 
 private let stepCount = Int(setting("XENSTORE_STEPS") ?? 400)

@@ -1,11 +1,12 @@
 // Does the daemon answer as the transcripts in `files` say? They are played in this process, each in several
 // ways, and against daemons behind sockets:
 //
-//     XENSTORE_TEST_SOCKET=/path[:/read-only]   our own daemon
-//     PEERS=1 XENSTORE_PEER_SOCKETS=c=/path,ocaml=/path   other daemons, by the names used in the files
+//     XENSTORE_TEST_SOCKET=/path[:/read-only]   ours that listens there, instead of one started here
+//     PEERS=1 XENSTORE_PEER_SOCKETS=c=/path,ocaml=/path   other daemons too, by the names used in the files
 
 import Foundation
 import Testing
+import XenStoreHost
 import XenStoreTestKit
 
 private let environment = ProcessInfo.processInfo.environment
@@ -63,10 +64,22 @@ private func overSocket(_ peer: SocketPeer) throws {
     peer.clean()
 }
 
-@Test(.enabled(if: environment["XENSTORE_TEST_SOCKET"] != nil))
-func overOurSocket() throws {
-    let paths = environment["XENSTORE_TEST_SOCKET"]!.split(separator: ":").map(String.init)
-    try overSocket(SocketPeer(name: nil, path: paths[0], readOnlyPath: paths.count > 1 ? paths[1] : nil))
+@Test func overOurSocket() throws {
+    if let named = environment["XENSTORE_TEST_SOCKET"] {
+        let paths = named.split(separator: ":").map(String.init)
+        let readOnly = paths.count > 1 ? paths[1] : nil
+        return try overSocket(SocketPeer(name: nil, path: paths[0], readOnlyPath: readOnly))
+    }
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("transcripts-\(getpid())")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let paths = ["socket", "socket_ro"].map { folder.appendingPathComponent($0).path }
+    var options = HostOptions()
+    options.sockets = [SocketOptions(path: paths[0]), SocketOptions(path: paths[1], readOnly: true)]
+    options.logDestination = .file(folder.appendingPathComponent("log").path)
+    let daemon = try DaemonThread(options)
+    defer { daemon.stop() }
+    try overSocket(SocketPeer(name: nil, path: paths[0], readOnlyPath: paths[1]))
 }
 
 @Test(.enabled(if: environment["PEERS"] == "1"))

@@ -56,7 +56,7 @@ import XenStoreTypes
         _ = first.request(.read, ["/n"], transaction: id)
         // The second one waits, with the start of its own reservation behind that.
         second.send(
-            Message(.write, Client.payload("/n", "2")).bytes
+            Message.write("/n", "2", transaction: 0).bytes
                 + Message(.transactionStart, [0]).bytes
                 + Message(.read, requestID: 1, transaction: 3, Array("/n".utf8) + [0]).bytes)
         #expect(control.write("/n", "1") == nil)

@@ -46,25 +46,6 @@ import XenStoreTypes
         #expect(server.nodeCount == 6)
     }
 
-    /// A refusal's log line has the path of the request that was refused, or none, and what a client sends as a
-    /// path cannot forge lines.
-    @Test func refusalNamesNoOtherPath() throws {
-        let (server, world, guest) = makeGuest { $0.quotas[.transactions] = 1 }
-        _ = try guest.start()
-        #expect(Client(server, domain: 0).request(.read, ["/not\nyours"])?.errorName == "EINVAL")
-        world.lines = []
-        #expect(guest.request(.transactionStart, [""])?.errorName == "ENOSPC")
-        #expect(world.lines.count == 1)
-        #expect(world.lines.allSatisfy { !$0.text.contains("yours") && !$0.text.contains("\n") })
-    }
-
-    @Test func refusalOfPermissionsNamesTheirPath() {
-        let (_, world, guest) = makeGuest()
-        let list = ["n3", "r1", "r2", "r4", "r5", "r6"]
-        #expect(guest.request(.setPermissions, ["/g/\n"] + list)?.errorName == "ENOSPC")
-        #expect(world.lines.contains { $0.text.contains("node-permissions") && $0.text.contains("/g/ ") })
-    }
-
     /// A guest that comes and goes over the mark of a quota does not fill the log.
     @Test func warningsOfUseAreRare() {
         let (server, world, guest) = makeGuest { $0.quotas[.watches] = 10 }

@@ -1,11 +1,9 @@
-// Requests as these tests make them, and servers to make them to.
+// Clients that meet, and servers where they do: nobody may do anything at `/`.
 
 import Testing
 import XenStore
 import XenStoreTestKit
 import XenStoreTypes
-
-let millisecond: UInt64 = 1_000_000
 
 /// A server, and the world that keeps what it logs.
 func makeServer(_ adjust: (inout ServerConfiguration) -> Void = { _ in }) -> (Server, TestWorld) {
@@ -17,20 +15,6 @@ func makeServer(_ adjust: (inout ServerConfiguration) -> Void = { _ in }) -> (Se
 }
 
 extension Client {
-    /// Starts a transaction and answers its id.
-    func start() throws -> UInt32 {
-        let reply = try #require(request(.transactionStart, [""]))
-        return try #require(reply.strings.first.flatMap { UInt32($0) })
-    }
-
-    func write(_ path: String, _ value: String, transaction: UInt32 = 0) -> Message? {
-        request(Message(.write, requestID: 9, transaction: transaction, Client.payload(path, value)))
-    }
-
-    static func payload(_ path: String, _ value: String) -> [UInt8] {
-        Array(path.utf8) + [0] + Array(value.utf8)
-    }
-
     func commit(_ transaction: UInt32) -> Message? {
         request(.transactionEnd, ["T"], transaction: transaction)
     }
