@@ -154,10 +154,17 @@ public final class Server {
         finish()
     }
 
-    /// A domain whose last ring has gone is introduced no more, and has no target.
+    /// A domain whose last ring has gone is introduced no more: it has no target, and is nobody's. The next
+    /// domain of its id is another.
     private func leaveRing(_ account: AccountID) {
         accounts.table[account].rings -= 1
-        if accounts.table[account].rings == 0 { accounts.table[account].target = nil }
+        if accounts.table[account].rings > 0 { return }
+        accounts.table[account].target = nil
+        for id in accounts.all {
+            if let target = accounts.table[id].target, accounts.known(target) == account {
+                accounts.table[id].target = nil
+            }
+        }
     }
 
     subscript(_ id: ConnectionID) -> Connection {
