@@ -49,7 +49,6 @@ final class Connection {
     @exclusivity(unchecked) var charged = 0
 
     var firstWatch: WatchID = 0
-    var watchCount = 0
     var firstTransaction: TransactionID = 0
     var nextTransactionNumber: UInt32 = 1
     /// EAGAINs in a row that its transactions have ended with.

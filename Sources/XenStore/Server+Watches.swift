@@ -114,7 +114,6 @@ extension Server {
         }
         let watch = watches.insert(
             connection.id, path, token, depth: depth, first: &connection.firstWatch)
-        connection.watchCount += 1
         accounts.count(connection.account, .watches, 1)
         accounts.count(connection.account, .memory, watches.cost(watch))
         warnOfUse(connection.account, .watches)
@@ -146,7 +145,6 @@ extension Server {
         accounts.count(connection.account, .memory, -watches.cost(watch))
         traceLife("DESTROY", "watch", watch)
         watches.remove(watch, first: &connection.firstWatch)
-        connection.watchCount -= 1
     }
 
     func dropWatches(of connection: Connection) {
