@@ -1,4 +1,5 @@
-// Does a reservation hold, whatever others do meanwhile? (The simulation beside this leaves reservations out.)
+// Does a reservation hold, whatever others do meanwhile? (The simulation beside this leaves reservations
+// out.)
 
 import Testing
 import XenStoreTestKit

@@ -6,8 +6,8 @@ import XenStoreTestKit
 import XenStoreTypes
 
 @Suite struct FairnessTests {
-    /// A commit that removes a node and creates it anew takes away all below it, and so has to wait for whoever
-    /// touched something there.
+    /// A commit that removes a node and creates it anew takes away all below it, and so has to wait for
+    /// whoever touched something there.
     @Test func recreationInATransactionWaits() throws {
         let (server, _) = makeServer()
         let (client, rival) = (Client(server, domain: 0), Client(server, domain: 0))

@@ -1,4 +1,5 @@
-// Does each quota hold, is what is used counted right, and do refusals tell the truth (specification, section E)?
+// Does each quota hold, is what is used counted right, and do refusals tell the truth (specification, section
+// E)?
 
 import Testing
 import XenStore
