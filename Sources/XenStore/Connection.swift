@@ -108,11 +108,11 @@ final class Connection {
 
     // MARK: Events
 
-    /// Queues an event, unless it is too long for a message, or `key` is not nil and an equal one is queued
+    /// Queues an event and answers true, unless it is too long for a message, or `key` is not nil and an equal one is queued
     /// and wholly unsent with no reply behind it: then whoever reads that one will see this change too.
-    func queueEvent(path: Bytes, token: Bytes, key: UInt64?) {
+    func queueEvent(path: Bytes, token: Bytes, key: UInt64?) -> Bool {
         let length = path.count + token.count + 2
-        if length > MessageHeader.payloadMax { return }
+        if length > MessageHeader.payloadMax { return false }
         let start = output.count
         let position = endPosition
         appendHeader(MessageType.watchEvent.rawValue, 0, 0)
@@ -121,14 +121,15 @@ final class Connection {
         output.append(token)
         output.append(0)
         output.set(word: UInt32(length), at: start + 12)
-        guard let key else { return }
+        guard let key else { return true }
         let valid = max(sentTotal, runStart)
-        guard let earlier = events.insert(key, position, valid: valid) else { return }
+        guard let earlier = events.insert(key, position, valid: valid) else { return true }
         let first = sentCount + Int(earlier - sentTotal)
         let isEqual = output.withBytes { all in
             all.slice(first, first + MessageHeader.size + length) == all.slice(start, all.count)
         }
         if isEqual { output.removeLast(output.count - start) }
+        return !isEqual
     }
 
     // MARK: Sending

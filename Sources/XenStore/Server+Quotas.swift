@@ -35,8 +35,8 @@ extension Server {
         let account = connection.account
         accounts.table[account].refusals += 1
         let last = accounts.table[account].refusalLogged
-        if last != 0 && now < last + Self.pause { return }
-        accounts.table[account].refusalLogged = max(now, 1)
+        let isLogged = last == 0 || now >= last + Self.pause
+        if !isLogged && !configuration.tracing.contains(.acc) { return }
         var line = Line("quota ")
         line.add(quota.name)
         line.add(" of ")
@@ -47,8 +47,11 @@ extension Server {
             line.add(", path ")
             path.withText { line.add($0.slice(0, min($0.count, 200))) }
         }
+        if configuration.tracing.contains(.acc) { world.trace(line.bytes.span) }
+        if !isLogged { return }
         line.add(", refusals since the last line ")
         line.add(Int(accounts.table[account].refusals))
+        accounts.table[account].refusalLogged = max(now, 1)
         accounts.table[account].refusals = 0
         log(.warning, line)
     }

@@ -67,7 +67,7 @@ extension Server {
         let home = UInt64(watches.table[watch].homeCount)
         let key = isSpecial ? nil : hash(pathHash &+ home, watches.token(watch))
         if connection.unsentCount == 0 { connection.unreadSince = now }
-        connection.queueEvent(path: path, token: watches.token(watch), key: key)
+        if !connection.queueEvent(path: path, token: watches.token(watch), key: key) { return }
         if connection.isSocket && connection.unsentCount > configuration.socketOutputMax {
             breakOff(connection, "too much that is not read")
         }

@@ -27,7 +27,7 @@ private struct Event: Hashable {
 extension Connection {
     fileprivate func queue(_ event: Event) {
         Array(event.path.utf8).withBytes { path in
-            Array(event.token.utf8).withBytes { queueEvent(path: path, token: $0, key: event.key) }
+            Array(event.token.utf8).withBytes { _ = queueEvent(path: path, token: $0, key: event.key) }
         }
     }
 

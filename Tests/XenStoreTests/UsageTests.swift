@@ -70,4 +70,20 @@ import XenStoreTypes
         #expect(control.request(.control, ["check"])?.strings == ["OK"])
         #expect(server.checkInvariants() == 0)
     }
+
+    /// The trace shows what is sent, and refusals where it is to.
+    @Test func traceShowsWhatIsSent() {
+        let (server, world, guest) = makeGuest {
+            $0.tracing = [.io, .acc]
+            $0.quotas[.nodeSize] = 3
+        }
+        _ = guest.request(.watch, ["/g", "token"])
+        _ = guest.takeEvents()
+        world.traced = []
+        let writer = Client(server, domain: 0)
+        for _ in 0..<3 { _ = writer.write("/g", "x") }
+        #expect(world.traced.count { $0.contains("WATCH_EVENT") } == 1)
+        for _ in 0..<2 { #expect(guest.write("/g", "long")?.errorName == "ENOSPC") }
+        #expect(world.traced.count { $0.contains("node-size") && $0.contains("/g") } == 2)
+    }
 }
