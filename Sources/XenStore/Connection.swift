@@ -108,8 +108,9 @@ final class Connection {
 
     // MARK: Events
 
-    /// Queues an event and answers true, unless it is too long for a message, or `key` is not nil and an equal one is queued
-    /// and wholly unsent with no reply behind it: then whoever reads that one will see this change too.
+    /// Queues an event and answers true, unless it is too long for a message, or `key` is not nil and an
+    /// equal one is queued and wholly unsent with no reply behind it: then whoever reads that one will see
+    /// this change too.
     func queueEvent(path: Bytes, token: Bytes, key: UInt64?) -> Bool {
         let length = path.count + token.count + 2
         if length > MessageHeader.payloadMax { return false }

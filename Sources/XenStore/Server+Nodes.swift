@@ -1,7 +1,8 @@
 // The requests about nodes (specification, section A).
 //
-// Each goes the same way: the path is parsed, the nearest existing node found in the request's view, permission
-// checked, what was looked at noted in the transaction, then quotas checked; and only then is anything changed.
+// Each goes the same way: the path is parsed, the nearest existing node found in the request's view,
+// permission checked, what was looked at noted in the transaction, then quotas checked; and only then is
+// anything changed.
 
 import XenStoreTypes
 
@@ -9,8 +10,9 @@ extension Server {
     /// Finds the path of the request in its view, checks the right, and notes in the transaction that it was
     /// looked at.
     ///
-    /// Throws EACCES; and ENOSPC where that is more nodes than the transaction may touch. Neither leaves a note:
-    /// whether the transaction commits must not tell what happens to a node that the client may not see.
+    /// Throws EACCES; and ENOSPC where that is more nodes than the transaction may touch. Neither leaves a
+    /// note: whether the transaction commits must not tell what happens to a node that the client may not
+    /// see.
     private func look(
         _ request: Request, _ right: Rights, _ seen: Entry.Seen
     ) throws(ErrorName) -> (place: Place, level: Int) {

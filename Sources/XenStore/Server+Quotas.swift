@@ -56,8 +56,8 @@ extension Server {
         log(.warning, line)
     }
 
-    /// Warns once when a domain has come to 80 % of a quota, and again only after it has been below; or later,
-    /// where there was a warning of late.
+    /// Warns once when a domain has come to 80 % of a quota, and again only after it has been below; or
+    /// later, where there was a warning of late.
     func warnOfUse(_ account: AccountID, _ quota: QuotaName) {
         let record = accounts.table[account]
         if record.isUser || record.number == UInt32(configuration.privilegedDomain.rawValue) { return }

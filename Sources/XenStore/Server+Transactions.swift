@@ -2,10 +2,11 @@
 
 import XenStoreTypes
 
-/// The right of one transaction, `transactions.holder`, to find what it touched unchanged. After two EAGAINs in
-/// a row a connection's next transaction gets it, for 20 ms at most; others' changes to what it touched wait
-/// until then. It moves its snapshot to now with every request, which is right since nothing that it touched
-/// can have changed. (So whatever changes the tree without asking `mustWait` first has to end the reservation.)
+/// The right of one transaction, `transactions.holder`, to find what it touched unchanged. After two EAGAINs
+/// in a row a connection's next transaction gets it, for 20 ms at most; others' changes to what it touched
+/// wait until then. It moves its snapshot to now with every request, which is right since nothing that it
+/// touched can have changed. (So whatever changes the tree without asking `mustWait` first has to end the
+/// reservation.)
 struct Reservation {
     /// Longest time, in nanoseconds.
     static let duration: UInt64 = 20_000_000

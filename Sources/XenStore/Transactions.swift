@@ -157,7 +157,8 @@ final class Transactions {
     }
 
     /// What the transaction knows of the path's first `level` components, if `above` is that of one less: the
-    /// snapshot's node and its own entry, whether or not they exist in the view. Costs the same at every depth.
+    /// snapshot's node and its own entry, whether or not they exist in the view. Costs the same at every
+    /// depth.
     func place(_ id: TransactionID, _ path: ParsedPath, _ level: Int, below above: Place) -> Place {
         let key = path.hash(at: level)
         let entry = index.first(entryKey(id, key)) {
@@ -218,8 +219,8 @@ final class Transactions {
         return insert(id, path, level, base: place.node, parent: 0)
     }
 
-    /// The entry of a path that is absent in the transaction's view, made if there is none. `parent` is the entry
-    /// of what stands above it.
+    /// The entry of a path that is absent in the transaction's view, made if there is none. `parent` is the
+    /// entry of what stands above it.
     private func absentEntry(
         _ id: TransactionID, _ path: ParsedPath, _ level: Int, parent: EntryID
     ) -> EntryID {
