@@ -55,13 +55,17 @@ protocol Hypervisor: AnyObject {
     func unmap(_ page: UnsafeMutableRawPointer)
     /// Whether a mapped page is lost: it does not reach the domain any more, and reads as anything.
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool
+    /// Maps a lost page anew, in its place. If it fails the page stays lost.
+    func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure)
     /// The ring of the domain that the daemon runs in, with the port of that domain's kernel; nil: there is
     /// none, since no kernel of this machine speaks XenStore.
     func ownRing() throws(HypervisorFailure) -> (page: UnsafeMutableRawPointer, remotePort: UInt32)?
 }
 
+/// Xen takes no page back that is mapped.
 extension Hypervisor {
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool { false }
+    func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure) {}
 }
 
 /// A frame number that no domain has.

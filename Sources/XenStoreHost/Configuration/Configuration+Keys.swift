@@ -13,6 +13,7 @@ extension Configuration {
                 "hypervisor", \.hypervisor,
                 .choice(Hypervisor.allCases.map { (name: $0.rawValue, value: $0) })),
             Key("xen", \.xen, keys: Xen.keys),
+            Key("simulated", \.simulated, keys: Simulated.keys),
             Key(
                 "sockets", \.sockets, blank: Socket(path: ""), keys: Socket.keys, lengths: 1...16,
                 check: Socket.check),
@@ -45,6 +46,10 @@ extension Expected where Value == Configuration.Xen.Port {
             return nil
         }
     }
+}
+
+extension Configuration.Simulated {
+    static var keys: [Key<Self>] { [Key("directory", \.directory, .pathOrNone)] }
 }
 
 extension Configuration.Socket {
