@@ -11,6 +11,7 @@
  *   host/domN/ring      the page that the domain grants
  *   host/domN/event     FIFO to the domain, a byte an event
  *   host/domN/frame     a page that the domain does not grant: frame 0x1234, for foreign mapping
+ *   host/domN/id        the domain's unique id, u64; also the beginning of its handle
  *   host/fail           the names of calls that fail with EIO from now on, for tests
  */
 #define _GNU_SOURCE 1
@@ -24,7 +25,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xenctrl.h>
 #include <xenevtchn.h>
@@ -110,17 +110,17 @@ static void *map_file(uint32_t domid, const char *name)
 	return page == MAP_FAILED ? NULL : page;
 }
 
-/* Differs between two domains that have the same id one after the other. */
+/* Differs between two domains that have the same id one after the other, if they were given different ones. */
 static uint64_t unique_id(uint32_t domid)
 {
-	struct stat found;
-	int fd = open_in_host(O_RDONLY, "dom%u/ring", domid);
-	uint64_t id = 1 + domid;
+	uint64_t id = 0;
+	int fd = open_in_host(O_RDONLY, "dom%u/id", domid);
 
-	if (fd >= 0 && fstat(fd, &found) == 0)
-		id += (uint64_t)found.st_ino * 100003 + (uint64_t)found.st_ctim.tv_nsec;
-	if (fd >= 0)
-		close(fd);
+	if (fd < 0)
+		return 1 + domid;
+	if (read(fd, &id, sizeof id) != sizeof id)
+		id = 1 + domid;
+	close(fd);
 	return id;
 }
 

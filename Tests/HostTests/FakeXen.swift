@@ -58,6 +58,8 @@ final class FakeXen {
         try files.createDirectory(atPath: "\(host)/dom\(id)", withIntermediateDirectories: false)
         if grants { try createFile("dom\(id)/ring", size: 4096) }
         try #require(mkfifo("\(host)/dom\(id)/event", 0o600) == 0)
+        let unique = UInt64.random(in: 1...UInt64.max)
+        try withUnsafeBytes(of: unique) { Data($0) }.write(to: URL(filePath: "\(host)/dom\(id)/id"))
         try setFlags(id, 1)
     }
 
@@ -85,7 +87,7 @@ final class FakeXen {
         try #require(withUnsafeBytes(of: port) { write(descriptor, $0.baseAddress, $0.count) } == 4)
     }
 
-    /// Has these calls fail with EIO from now on.
+    /// Has these calls, and no others, fail with EIO from now on.
     func fail(_ calls: String...) throws {
         try Data(calls.joined(separator: " ").utf8).write(to: URL(filePath: host + "/fail"))
     }
