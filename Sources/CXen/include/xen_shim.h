@@ -1,10 +1,10 @@
 /*
- * Xen's public headers (Debian: libxen-dev), and its libraries as tables of calls that are filled at run time,
- * so that one binary runs with and without Xen. No logic.
+ * Xen's public headers (Debian: libxen-dev), and its libraries as tables of calls that are filled at run
+ * time, so that one binary runs with and without Xen. No logic.
  *
  * A table's field is called as its function, and has its type from Xen's own header; libxenmanage (from Xen
- * 4.21) is newer than Debian 12's headers, so its calls are declared here. libxenctrl's structures change from
- * release to release, so what its calls store is read by a table of offsets (XenDomainList.swift).
+ * 4.21) is newer than Debian 12's headers, so its calls are declared here. libxenctrl's structures change
+ * from release to release, so what its calls store is read by a table of offsets (XenDomainList.swift).
  */
 #ifndef XEN_SHIM_H
 #define XEN_SHIM_H
@@ -77,8 +77,8 @@ enum xen_manage_state {
 };
 
 /*
- * Each fills a table from a library that dlopen(3) has loaded. Returns NULL, or the name of the first call that
- * the library does not have; the table is then of no use.
+ * Each fills a table from a library that dlopen(3) has loaded. Returns NULL, or the name of the first call
+ * that the library does not have; the table is then of no use.
  */
 const char *xen_load_evtchn(void *library, struct xen_evtchn_calls *calls);
 const char *xen_load_gnttab(void *library, struct xen_gnttab_calls *calls);
