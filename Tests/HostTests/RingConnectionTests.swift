@@ -70,8 +70,8 @@ struct RingConnectionTests {
         // 24 requests fit into the ring, and their 24 replies too.
         let request = Message(.getDomainPath, Array("5\0".utf8)).bytes
         var counts: [Int] = []
+        #expect(guest.waitForSignal(), "that of the introduction")
         for _ in 0..<20 {
-            guest.waitForSignal(50)
             let before = guest.signals
             #expect(guest.put((0..<24).flatMap { _ in request }) == 24 * request.count)
             guest.signal()

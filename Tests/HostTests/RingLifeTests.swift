@@ -164,7 +164,8 @@ struct RingLifeTests {
     @Test func `domains that are there at the start`() throws {
         let host = try SimulatedDaemon { host in
             for id: UInt16 in [3, 4, 5] { try host.create(DomainID(id)) }
-            try SimulatedGuest(host, 4, exists: true).page.setEventChannelPort(11)
+            let withPort = try SimulatedGuest(host, 4, exists: true)
+            withPort[word: 2076] = 11
         }
         #expect(host.ask(.isDomainIntroduced, "3\0") == "F|")
         #expect(host.ask(.isDomainIntroduced, "4\0") == "T|")
