@@ -104,7 +104,7 @@ import Testing
                 + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
         Bad(
             "xen: {port: '7'}",
-            "f:1:13: found \"7\", "
+            "f:1:13: found \"7\" in quotes, "
                 + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
         Bad(
             "xen: {port: 131072}",
