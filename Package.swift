@@ -29,7 +29,7 @@ let package = Package(
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
-        .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
+        .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
             name: "XenStoreHost",
             dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
@@ -59,7 +59,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "HostTests",
-            dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CXen",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
