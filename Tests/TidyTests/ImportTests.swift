@@ -7,7 +7,9 @@ import Testing
     static let allowed: [String: Set<String>] = [
         "XenStoreTypes": [],
         "XenStore": ["XenStoreTypes"],
-        "XenStoreHost": ["XenStoreTypes", "XenStore", "CXen", "CLinux", "CYAML", "Glibc"],
+        "XenStoreRing": ["CRing"],
+        "XenStoreHost": ["XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CLinux", "CYAML", "Glibc"],
+        "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
         // Will import XenStoreClient instead, once that is written.
         "xenstore-bench": ["XenStoreTypes", "CLinux", "Glibc", "ArgumentParser"],
