@@ -37,12 +37,22 @@ struct Account: BitwiseCopyable {
     var ownLimits: UInt16 = 0
     var limits: (UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32, UInt32) =
         (0, 0, 0, 0, 0, 0, 0, 0, 0)
-    /// Connections by the domain's own ring: it is introduced while it has one.
-    var rings = 0
+    /// The connection by the domain's own ring: it is introduced while it has one.
+    var ring: ConnectionID?
+    /// What the world said of the domain when it was looked at last; nil: it has not been looked at.
+    var identity: DomainIdentity?
+    /// It has shut down, and those who watch have been told.
+    var isShutdown = false
+    /// The daemon's own or the control domain, which are there as long as the daemon is.
+    var isEverlasting = false
+    /// The first of the nodes that the domain owns; 0 for an everlasting one.
+    var firstOwned: NodeID = 0
+    /// Where it stands in the list of all accounts.
+    var position = 0
     /// The domain with whose nodes this one may do what that one may (SET_TARGET); nil: none.
     var target: DomainID?
     /// The protocol features that the domain has, as the bits of specification section B.
-    var features: UInt32 = 15
+    var features = Server.features
     /// Refusals by quota since the last line in the log, and when that was.
     var refusals: UInt32 = 0
     var refusalLogged: UInt64 = 0
@@ -63,7 +73,11 @@ final class Accounts {
     /// The most ever seen of each quota's subject, by `QuotaName`'s raw value.
     @exclusivity(unchecked) var most = [UInt32](repeating: 0, count: QuotaName.allCases.count)
 
-    init(_ limits: QuotaLimits) { self.limits = limits }
+    /// `everlasting` are the domains that never end.
+    init(_ limits: QuotaLimits, everlasting: [DomainID]) {
+        self.limits = limits
+        for domain in everlasting { table[account(of: domain)].isEverlasting = true }
+    }
 
     deinit { table.destroy() }
 
@@ -101,8 +115,30 @@ final class Accounts {
 
     private func open(_ account: Account) -> AccountID {
         let id = table.insert(account)
+        table[id].position = all.count
         all.append(id)
         return id
+    }
+
+    /// Forgets a domain that has ended: what it used, its limits and features. If something is counted still, the
+    /// account stays for that alone.
+    func close(_ id: AccountID) {
+        let account = table[id]
+        if account.nodes.now > 0 || account.memory.now > 0 || account.outstanding.now > 0 {
+            table[id].ring = nil
+            table[id].identity = nil
+            table[id].isShutdown = false
+            table[id].target = nil
+            table[id].ownLimits = 0
+            table[id].features = Server.features
+            return
+        }
+        let last = all[all.count - 1]
+        all[account.position] = last
+        table[last].position = account.position
+        all.removeLast()
+        domains[Int(account.number)] = 0
+        table.remove(id)
     }
 
     /// The limit that holds for an account; 0: none.

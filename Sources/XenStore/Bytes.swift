@@ -66,15 +66,18 @@ struct Bytes: Equatable {
     }
 
     /// The number that these decimal digits write; nil if they are none, or it is over 2^32 - 1.
-    var decimal: UInt32? {
-        if isEmpty || count > 10 { return nil }
+    var decimal: UInt32? { decimal64.flatMap { UInt32(exactly: $0) } }
+
+    /// The number that at most 19 decimal digits write; nil if they are none.
+    var decimal64: UInt64? {
+        if isEmpty || count > 19 { return nil }
         var value: UInt64 = 0
         for index in 0..<count {
             let digit = start[index] &- 0x30
             if digit > 9 { return nil }
             value = value * 10 + UInt64(digit)
         }
-        return UInt32(exactly: value)
+        return value
     }
 
     /// A copy of its own.

@@ -8,7 +8,7 @@
 import XenStoreTypes
 
 /// The number of a connection, used again after `disconnect`.
-public struct ConnectionID: RawRepresentable, Hashable, Sendable {
+public struct ConnectionID: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
     public var rawValue: UInt32
     @inlinable public init(rawValue: UInt32) { self.rawValue = rawValue }
 }
@@ -133,6 +133,18 @@ final class Connection {
     }
 
     // MARK: Sending
+
+    /// Forgets what has come in and what is to go out.
+    func clear() {
+        input = []
+        sentTotal += UInt64(unsentCount)
+        output = []
+        sentCount = 0
+        runStart = sentTotal
+        replyEnds = []
+        events = EventIndex()
+        isHeld = false
+    }
 
     @inline(__always) func withUnsent<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
         output.withBytes { $0.dropFirst(sentCount).withSpan(body) }

@@ -32,7 +32,7 @@ typealias NodeID = UInt32
 /// The number of an older version of a node. 0: none.
 typealias VersionID = UInt32
 
-/// A node, 64 bytes: one cache line.
+/// A node, 72 bytes.
 struct Node: BitwiseCopyable {
     /// Chained hash of the whole path.
     var hash: UInt64
@@ -47,6 +47,9 @@ struct Node: BitwiseCopyable {
     var previous: NodeID = 0
     var firstChild: NodeID = 0
     var lastChild: NodeID = 0
+    /// Neighbours among the living nodes of the same owner, in no order.
+    var nextOwned: NodeID = 0
+    var previousOwned: NodeID = 0
     /// The newest older version that somebody still sees.
     var older: VersionID = 0
     var name: Blob

@@ -9,16 +9,33 @@ import XenStoreTypes
 /// The number of a list in `PermissionLists`. 0: none.
 typealias PermissionsID = UInt32
 
-struct PermissionLists {
+final class PermissionLists {
     /// A stored list; its entries are four bytes each: u16 domain id, u8 mode, u8 flags (1: ignored).
     private struct List: BitwiseCopyable {
         var hash: UInt64
         var references: UInt32
         var entries: Blob
         var count: UInt32
+        var firstNaming: UInt32 = 0
+    }
+
+    /// That a list has an entry for a domain which is not ignored.
+    private struct Naming: BitwiseCopyable {
+        var list: PermissionsID
+        var domain: DomainID
+        /// The domain has ended since: it is in no domain's list any more.
+        var isOver = false
+        /// Neighbours among the namings of the same domain.
+        var next: UInt32
+        var previous: UInt32 = 0
+        /// The next naming of the same list.
+        var nextOfList: UInt32
     }
 
     private let lists = Arena<List>()
+    private let namings = Arena<Naming>()
+    /// The first naming of each domain, by its id; 0: none.
+    private var firstNaming: [UInt32] = []
     private let index = HashIndex()
     private let store: ByteStore
     private let hash: KeyedHash
@@ -28,8 +45,9 @@ struct PermissionLists {
         self.hash = hash
     }
 
-    func destroy() {
+    deinit {
         lists.destroy()
+        namings.destroy()
         index.destroy()
     }
 
@@ -38,15 +56,7 @@ struct PermissionLists {
     /// The id of this list, with one reference more.
     func intern(_ entries: [Permission]) -> PermissionsID {
         precondition(!entries.isEmpty)
-        var bytes: [UInt8] = []
-        bytes.reserveCapacity(entries.count * 4)
-        for entry in entries {
-            bytes.append(UInt8(truncatingIfNeeded: entry.domain.rawValue))
-            bytes.append(UInt8(truncatingIfNeeded: entry.domain.rawValue >> 8))
-            bytes.append(entry.mode.rawValue)
-            bytes.append(entry.ignored ? 1 : 0)
-        }
-        return bytes.withBytes { bytes in
+        return Self.bytes(entries).withBytes { bytes in
             let key = hash(1, bytes)
             let known = index.first(key) { id in
                 lists[id].hash == key && store.bytes(lists[id].entries, Int(lists[id].count) * 4) == bytes
@@ -59,8 +69,21 @@ struct PermissionLists {
                 hash: key, references: 1, entries: store.insert(bytes), count: UInt32(entries.count))
             let id = lists.insert(list)
             index.insert(key, id)
+            for entry in entries where !entry.ignored && entry.domain != .any { name(entry.domain, in: id) }
             return id
         }
+    }
+
+    private static func bytes(_ entries: [Permission]) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(entries.count * 4)
+        for entry in entries {
+            bytes.append(UInt8(truncatingIfNeeded: entry.domain.rawValue))
+            bytes.append(UInt8(truncatingIfNeeded: entry.domain.rawValue >> 8))
+            bytes.append(entry.mode.rawValue)
+            bytes.append(entry.ignored ? 1 : 0)
+        }
+        return bytes
     }
 
     /// Another holder of the list.
@@ -73,9 +96,66 @@ struct PermissionLists {
     }
 
     private func drop(_ id: PermissionsID) {
+        dropNamings(id)
         index.remove(lists[id].hash, id)
         store.remove(lists[id].entries, Int(lists[id].count) * 4)
         lists.remove(id)
+    }
+
+    // MARK: Domains that end
+
+    private func name(_ domain: DomainID, in id: PermissionsID) {
+        let number = Int(domain.rawValue)
+        if number >= firstNaming.count {
+            firstNaming.append(contentsOf: repeatElement(0, count: number + 1 - firstNaming.count))
+        }
+        let first = firstNaming[number]
+        let naming = namings.insert(
+            Naming(list: id, domain: domain, next: first, nextOfList: lists[id].firstNaming))
+        if first != 0 { namings[first].previous = naming }
+        firstNaming[number] = naming
+        lists[id].firstNaming = naming
+    }
+
+    private func dropNamings(_ id: PermissionsID) {
+        var naming = lists[id].firstNaming
+        while naming != 0 {
+            let it = namings[naming]
+            if !it.isOver {
+                if it.next != 0 { namings[it.next].previous = it.previous }
+                if it.previous != 0 {
+                    namings[it.previous].next = it.next
+                } else {
+                    firstNaming[Int(it.domain.rawValue)] = it.next
+                }
+            }
+            namings.remove(naming)
+            naming = it.nextOfList
+        }
+    }
+
+    /// Marks every entry that names the domain as ignored, in all lists, whoever holds them. Costs what names it.
+    func ignore(_ domain: DomainID) {
+        let number = Int(domain.rawValue)
+        if number >= firstNaming.count { return }
+        var naming = firstNaming[number]
+        firstNaming[number] = 0
+        while naming != 0 {
+            let next = namings[naming].next
+            namings[naming].isOver = true
+            ignore(domain, in: namings[naming].list)
+            naming = next
+        }
+    }
+
+    private func ignore(_ domain: DomainID, in id: PermissionsID) {
+        var list = entries(id)
+        for position in list.indices where list[position].domain == domain { list[position].ignored = true }
+        index.remove(lists[id].hash, id)
+        let bytes = Self.bytes(list)
+        lists[id].entries = bytes.withBytes { store.replace(lists[id].entries, $0.count, with: $0) }
+        lists[id].hash = bytes.withBytes { hash(1, $0) }
+        index.insert(lists[id].hash, id)
     }
 
     /// How many holders the list has.

@@ -9,7 +9,7 @@ extension Server {
     /// What a node is counted with against its owner's memory.
     static func nodeCost(name: Int, value: Int) -> Int { 96 + name + value }
 
-    private func owner(_ node: NodeID) -> AccountID {
+    func owner(_ node: NodeID) -> AccountID {
         accounts.account(of: permissions.owner(tree.nodes[node].permissions))
     }
 
@@ -24,12 +24,39 @@ extension Server {
         parent: NodeID, _ name: Bytes, _ hash: UInt64, _ value: Bytes, _ list: PermissionsID
     ) -> NodeID {
         let node = tree.create(parent: parent, name: name, hash: hash, value: value, permissions: list)
+        charge(node)
+        return node
+    }
+
+    /// Counts a node as its owner's.
+    private func charge(_ node: NodeID) {
         let owner = owner(node)
         accounts.count(owner, .nodes, 1)
         accounts.count(owner, .memory, cost(node))
         warnOfUse(owner, .nodes)
         warnOfUse(owner, .memory)
-        return node
+        if accounts.table[owner].isEverlasting { return }
+        let first = accounts.table[owner].firstOwned
+        tree.nodes[node].nextOwned = first
+        tree.nodes[node].previousOwned = 0
+        if first != 0 { tree.nodes[first].previousOwned = node }
+        accounts.table[owner].firstOwned = node
+    }
+
+    /// Counts a node as its owner's no more.
+    private func discharge(_ node: NodeID) {
+        let owner = owner(node)
+        accounts.count(owner, .nodes, -1)
+        accounts.count(owner, .memory, -cost(node))
+        if accounts.table[owner].isEverlasting { return }
+        let next = tree.nodes[node].nextOwned
+        let previous = tree.nodes[node].previousOwned
+        if next != 0 { tree.nodes[next].previousOwned = previous }
+        if previous != 0 {
+            tree.nodes[previous].nextOwned = next
+        } else {
+            accounts.table[owner].firstOwned = next
+        }
     }
 
     /// Creates the request's path below the existing `found`, its last node with a value, and fires its
@@ -60,12 +87,9 @@ extension Server {
         let before = tree.nodes[node].permissions
         if isSpecial(node) { return tree.setPermissions(node, list) }
         permissions.retain(before)
-        let cost = cost(node)
-        accounts.count(owner(node), .nodes, -1)
-        accounts.count(owner(node), .memory, -cost)
+        discharge(node)
         tree.setPermissions(node, list)
-        accounts.count(owner(node), .nodes, 1)
-        accounts.count(owner(node), .memory, cost)
+        charge(node)
         fire(path, .init(after: list, before: before, node, tree), isExact: false)
         permissions.release(before)
     }
@@ -79,9 +103,7 @@ extension Server {
                 scratch.withBytes { eventPath.load(canonical: $0) }
                 fire(eventPath, .init(before: tree.nodes[node].permissions, node, tree), isExact: node != top)
             }
-            let owner = owner(node)
-            accounts.count(owner, .nodes, -1)
-            accounts.count(owner, .memory, -cost(node))
+            discharge(node)
             tree.remove(node)
         }
     }

@@ -50,9 +50,10 @@ extension Server {
         connection.input = used == 0 ? waiting : Array(waiting[used...])
     }
 
-    /// Cuts the connection off: the host is to close it.
+    /// Cuts the connection off: the host is to close it, or, if it is a ring, to let it lie.
     func breakOff(_ connection: Connection, _ reason: StaticString) {
         if connection.isBroken { return }
+        if !connection.isSocket { reset(connection) }
         connection.isBroken = true
         connection.input = []
         var line = Line(reason)
@@ -116,7 +117,9 @@ extension Server {
         case .unwatch: try unwatch(request)
         case .transactionStart: try transactionStart(request)
         case .transactionEnd: try transactionEnd(request)
-        case .introduce, .release, .resume: try changeDomain(request)
+        case .introduce: try introduce(request)
+        case .release: try release(request)
+        case .resume: try resume(request)
         case .setTarget: try setTarget(request)
         case .getDomainPath: try getDomainPath(request)
         case .write: try write(request)

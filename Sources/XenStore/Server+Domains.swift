@@ -1,17 +1,43 @@
-// The requests about domains (specification, sections A and B). Domains are introduced by their rings, which
-// a server without a hypervisor has none of: then only the daemon's own domain is there.
+// The requests about domains (specification, sections A and B). Their life itself is in Server+DomainLife.swift.
 
 import XenStoreTypes
 
 extension Server {
-    /// The protocol features that the server offers: ring reconnection, error indicator, watch depth,
-    /// DOMID_ANY.
+    /// The protocol features that the server offers: ring reconnection, error indicator, watch depth, DOMID_ANY.
     static let features: UInt32 = 15
+    static let featureWatchDepth: UInt32 = 4
     static let featureAnyDomain: UInt32 = 8
 
-    /// INTRODUCE, RELEASE, RESUME: EINVAL, since no hypervisor is there to introduce domains of.
-    func changeDomain(_ request: Request) throws(ErrorName) {
-        throw .inval
+    /// `domid|gfn|port|[...]`: maps the domain's ring and listens to it; for one that is introduced already, anew.
+    func introduce(_ request: Request) throws(ErrorName) {
+        let strings = try arguments(request, 3, Int.max)
+        let domain = try domainID(strings[0])
+        guard let gfn = strings[1].decimal64, let port = strings[2].decimal, port != 0 else { throw .inval }
+        if !world.hasHypervisor { throw .inval }
+        try introduce(domain, gfn: gfn, port: port)
+        replyOK(request)
+    }
+
+    /// `domid|`: the domain is gone, whether it has ended or not.
+    func release(_ request: Request) throws(ErrorName) {
+        let account = try introduced(request)
+        endDomain(account)
+        replyOK(request)
+    }
+
+    /// `domid|`: the domain runs on, so that its next shutdown is news again.
+    func resume(_ request: Request) throws(ErrorName) {
+        accounts.table[try introduced(request)].isShutdown = false
+        replyOK(request)
+    }
+
+    /// The account of the introduced domain that the request names. Throws EINVAL for the daemon's own and the control
+    /// domain, which never end, ENOENT for one that is not introduced.
+    private func introduced(_ request: Request) throws(ErrorName) -> AccountID {
+        let domain = try domainID(argument(request))
+        if !world.hasHypervisor || isEverlasting(domain) { throw .inval }
+        guard let account = accounts.known(domain), accounts.table[account].ring != nil else { throw .noent }
+        return account
     }
 
     /// `domid|tdomid|`: the first domain may do with the second's nodes what the second may.
@@ -43,10 +69,10 @@ extension Server {
         }
     }
 
-    private func isIntroduced(_ domain: DomainID) -> Bool {
+    func isIntroduced(_ domain: DomainID) -> Bool {
         if domain == configuration.domain { return true }
         guard let account = accounts.known(domain) else { return false }
-        return accounts.table[account].rings > 0
+        return accounts.table[account].ring != nil
     }
 
     /// `` (what the server offers) or `domid|` (what a domain has).
@@ -73,12 +99,15 @@ extension Server {
         replyOK(request)
     }
 
-    /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such
-    /// domain.
+    /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such domain.
     func existingDomain(_ text: Bytes) throws(ErrorName) -> DomainID {
         let domain = try domainID(text)
-        let isOurs = domain == configuration.domain || domain == configuration.privilegedDomain
-        if !isOurs && world.domain(domain) == nil { throw .noent }
+        if !isEverlasting(domain) && world.domain(domain) == nil { throw .noent }
         return domain
+    }
+
+    /// The daemon's own domain and the control domain: they are there as long as the daemon is.
+    func isEverlasting(_ domain: DomainID) -> Bool {
+        domain == configuration.domain || domain == configuration.privilegedDomain
     }
 }

@@ -59,7 +59,7 @@ extension Server {
     }
 
     /// Queues one event, as far as the connection's room allows.
-    private func queue(_ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64) {
+    func queue(_ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64) {
         if connection.isBroken || isOverEvents(connection, path.count) { return }
         let isSpecial = path.count > 0 && path[0] == 0x40
         // Equal events may come of different watches: the token and the path's form and text are all that
@@ -103,6 +103,7 @@ extension Server {
         var depth = Watch.unlimited
         if strings.count == 3 {
             guard let number = strings[2].decimal else { throw .inval }
+            if accounts.table[connection.account].features & Self.featureWatchDepth == 0 { throw .inval }
             depth = UInt16(exactly: number) ?? Watch.unlimited
         }
         try parse(strings[0], connection, allowSpecial: true)

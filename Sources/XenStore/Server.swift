@@ -64,6 +64,9 @@ public final class Server {
     let path: ParsedPath
     let eventPath: ParsedPath
     @exclusivity(unchecked) var reservation = Reservation()
+    /// The special nodes.
+    private(set) var introduceNode: NodeID = 0
+    private(set) var releaseNode: NodeID = 0
     /// Scratch for what a request collects.
     var scratch: [UInt8] = []
     /// Events that unprivileged connections lost, since the start.
@@ -84,7 +87,8 @@ public final class Server {
         tree = Tree(bytes, permissions, rootHash: path.rootHash, rootPermissions: control)
         transactions = Transactions(tree, hash)
         watches = Watches(bytes, hash)
-        accounts = Accounts(configuration.quotas)
+        accounts = Accounts(
+            configuration.quotas, everlasting: [configuration.domain, configuration.privilegedDomain])
         let owner = accounts.account(of: configuration.privilegedDomain)
         accounts.count(owner, .nodes, 1)
         accounts.count(owner, .memory, Self.nodeCost(name: 0, value: 0))
@@ -92,7 +96,6 @@ public final class Server {
     }
 
     deinit {
-        permissions.destroy()
         bytes.destroy()
     }
 
@@ -104,13 +107,14 @@ public final class Server {
         permissions.retain(list)
         _ = path.withName(2) { create(parent: tool, $0, path.hash(at: 2), .empty, list) }
         permissions.retain(list)
-        createSpecial(Bytes("@introduceDomain"), list)
-        createSpecial(Bytes("@releaseDomain"), permissions.intern(control + [Permission(.read, .any)]))
+        introduceNode = createSpecial(Bytes("@introduceDomain"), list)
+        releaseNode = createSpecial(
+            Bytes("@releaseDomain"), permissions.intern(control + [Permission(.read, .any)]))
     }
 
-    private func createSpecial(_ name: Bytes, _ list: PermissionsID) {
+    private func createSpecial(_ name: Bytes, _ list: PermissionsID) -> NodeID {
         path.load(canonical: name)
-        _ = tree.create(parent: 0, name: name, hash: path.hash(at: 1), value: .empty, permissions: list)
+        return tree.create(parent: 0, name: name, hash: path.hash(at: 1), value: .empty, permissions: list)
     }
 
     public var nodeCount: Int { tree.liveCount }
@@ -133,31 +137,35 @@ public final class Server {
             isReadOnly: readOnly, isSocket: isSocket, home: home)
         connection.unreadSince = now
         connections[Int(id)] = connection
-        if !isSocket { accounts.table[connection.account].rings += 1 }
+        if !isSocket { accounts.table[connection.account].ring = ConnectionID(rawValue: id) }
         traceLife("CREATE", "connection", connection.id)
         return ConnectionID(rawValue: id)
     }
 
-    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now
-    /// on.
+    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now on.
     public func disconnect(_ id: ConnectionID) {
-        let connection = self[id]
+        drop(self[id])
+        finish()
+    }
+
+    /// As `disconnect`, within another input: nobody who waited goes on yet.
+    func drop(_ connection: Connection) {
         dropWatches(of: connection)
         dropTransactions(of: connection)
-        if !connection.isSocket { leaveRing(connection.account) }
+        leaveRing(connection)
         accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
         accounts.count(connection.account, .memory, -connection.charged)
         reservation.held.removeAll { $0 == connection.id }
         traceLife("DESTROY", "connection", connection.id)
-        connections[Int(id.rawValue)] = nil
-        freeConnections.append(id.rawValue)
-        finish()
+        connections[Int(connection.id)] = nil
+        freeConnections.append(connection.id)
     }
 
-    /// A domain whose last ring has gone is introduced no more, and has no target.
-    private func leaveRing(_ account: AccountID) {
-        accounts.table[account].rings -= 1
-        if accounts.table[account].rings == 0 { accounts.table[account].target = nil }
+    /// A domain whose ring has gone is introduced no more, and has no target.
+    private func leaveRing(_ connection: Connection) {
+        if accounts.table[connection.account].ring?.rawValue != connection.id { return }
+        accounts.table[connection.account].ring = nil
+        accounts.table[connection.account].target = nil
     }
 
     subscript(_ id: ConnectionID) -> Connection {

@@ -11,10 +11,20 @@ public enum LogLevel: UInt8, Sendable, Comparable {
     }
 }
 
-/// What tells a domain apart from an earlier one of the same id.
-public struct DomainIdentity: Hashable, Sendable {
+/// What is known of a domain that exists.
+public struct DomainIdentity: Hashable, Sendable, BitwiseCopyable {
+    /// Tells the domain from every earlier and later one of the same number.
     public var uniqueID: UInt64
-    public init(uniqueID: UInt64) { self.uniqueID = uniqueID }
+    /// It has shut itself down or crashed, and is still there.
+    public var isShutdown: Bool
+    /// It is being destroyed and will never run again.
+    public var isDying: Bool
+
+    public init(uniqueID: UInt64, isShutdown: Bool = false, isDying: Bool = false) {
+        self.uniqueID = uniqueID
+        self.isShutdown = isShutdown
+        self.isDying = isDying
+    }
 }
 
 /// What the core must know or have done at once. The host, the simulation and the tests subclass it.
@@ -31,6 +41,21 @@ open class World {
     open func domain(_ id: DomainID) -> DomainIdentity? {
         id.rawValue < DomainID.firstReserved ? DomainIdentity(uniqueID: 0) : nil
     }
+
+    /// Makes a domain's ring known to the host, which from then on hands what it brings to `connection`: maps the page
+    /// (grant 1, else `gfn`), binds the event channel (the page's own port if it has one, else `port`), writes
+    /// `features`, resets the ring, confirms a reconnection that was asked for, and signals (specification, section B).
+    /// Throws with nothing left behind, and the reason in the log.
+    open func attach(
+        _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32
+    ) throws(ErrorName) { throw .inval }
+
+    /// The same for a domain that is attached: unbinds, binds anew, resets the ring. If it throws, the ring is as good as
+    /// deactivated.
+    open func reattach(_ domain: DomainID, port: UInt32, features: UInt32) throws(ErrorName) { throw .inval }
+
+    /// Unmaps and unbinds at once: a mapping keeps a dead domain from going away. The connection is gone.
+    open func detach(_ domain: DomainID) {}
 
     /// A line for the log: ASCII, no newline.
     open func log(_ level: LogLevel, _ line: Span<UInt8>) {}

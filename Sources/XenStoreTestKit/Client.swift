@@ -26,6 +26,12 @@ public final class Client {
         id = server.connect(subject, readOnly: readOnly, isSocket: isSocket)
     }
 
+    /// A connection that the server has made itself: a ring's.
+    public init(_ server: Server, connection: ConnectionID) {
+        self.server = server
+        id = connection
+    }
+
     /// A connection of domain `number`.
     public convenience init(_ server: Server, domain number: UInt16, readOnly: Bool = false) {
         self.init(server, .domain(DomainID(number)), readOnly: readOnly, isSocket: number == 0)

@@ -1,0 +1,168 @@
+// Domains: introduced, shut down, dead (specification, section B).
+//
+// A domain has an account from when it first owns or does something. It is introduced while the account has a ring,
+// which is a connection that the server makes itself. When the domain ends, all that was its own goes: watches first,
+// so that it hears nothing of its own end, then transactions and the connection, the nodes that it owns with all below
+// them, its place in others' permission lists, its account. That costs what it had, not what there is.
+//
+// A domain is told from a later one of the same number by its identity: whatever was noted of the first is not the
+// second's (XSA-322).
+
+import XenStoreTypes
+
+extension Server {
+    /// Maps a domain's ring and listens to it, or, for one that is introduced already, resets the ring and listens anew.
+    ///
+    /// Throws EINVAL if there is no such domain, and what `World` throws where mapping or binding fails. A domain
+    /// that was not introduced before is not then; one that was stays, deactivated.
+    public func introduce(_ domain: DomainID, gfn: UInt64, port: UInt32) throws(ErrorName) {
+        let state = world.domain(domain)
+        if state == nil && !isEverlasting(domain) || state?.isDying == true { throw .inval }
+        // One that has ended unnoticed and whose number is in use again must not be taken for its successor.
+        if let account = accounts.known(domain), hasEnded(account, state) { endDomain(account) }
+        let account = accounts.account(of: domain)
+        let features = accounts.table[account].features
+        if let ring = accounts.table[account].ring {
+            let connection = self[ring]
+            reset(connection)
+            connection.isBroken = true
+            try world.reattach(domain, port: port, features: features)
+            connection.isBroken = false
+            return
+        }
+        let connection = connect(.domain(domain), isSocket: false)
+        do throws(ErrorName) {
+            try world.attach(domain, connection: connection, gfn: gfn, port: port, features: features)
+        } catch {
+            drop(self[connection])
+            throw error
+        }
+        accounts.table[account].identity = state
+        accounts.table[account].isShutdown = state?.isShutdown ?? false
+        fireSpecial(introduceNode, domain)
+    }
+
+    /// Looks at every domain that is known: something has happened to one of them (VIRQ_DOM_EXC).
+    public func domainsChanged() {
+        // Ending one takes its account out of the list.
+        for account in accounts.all where !accounts.table[account].isUser {
+            if accounts.table[account].isEverlasting { continue }
+            let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[account].number))
+            let state = world.domain(domain)
+            if hasEnded(account, state) {
+                endDomain(account)
+                continue
+            }
+            accounts.table[account].identity = state
+            if state?.isShutdown == true && !accounts.table[account].isShutdown {
+                accounts.table[account].isShutdown = true
+                if accounts.table[account].ring != nil { fireSpecial(releaseNode, domain) }
+            }
+        }
+        finish()
+    }
+
+    /// Whether the domain of this account is dead, gone, or another one by now.
+    private func hasEnded(_ account: AccountID, _ state: DomainIdentity?) -> Bool {
+        if accounts.table[account].isEverlasting { return false }
+        guard let state, !state.isDying else { return true }
+        guard let known = accounts.table[account].identity else { return false }
+        return known.uniqueID != state.uniqueID
+    }
+
+    /// All that was the domain's own goes.
+    func endDomain(_ account: AccountID) {
+        let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[account].number))
+        let ring = accounts.table[account].ring
+        if let ring {
+            drop(self[ring])
+            world.detach(domain)
+        }
+        // It changes nodes without asking who has reserved them.
+        if reservation.transaction != 0 { endReservation() }
+        tree.generation += 1
+        removeOwned(account)
+        permissions.ignore(domain)
+        for other in accounts.all where accounts.table[other].target == domain {
+            accounts.table[other].target = nil
+        }
+        accounts.close(account)
+        if ring != nil { fireSpecial(releaseNode, domain) }
+    }
+
+    /// Removes the nodes that the domain owns. Of several above each other the topmost goes, and the others with it.
+    private func removeOwned(_ account: AccountID) {
+        while accounts.table[account].firstOwned != 0 {
+            var top = accounts.table[account].firstOwned
+            var node = tree.nodes[top].parent
+            while node != 0 {
+                if owner(node) == account { top = node }
+                node = tree.nodes[node].parent
+            }
+            removeLive(top)
+        }
+    }
+
+    // MARK: A ring's connection
+
+    /// The guest has asked for a new beginning, and the host has reset the ring: watches, transactions and buffers go.
+    public func reconnect(_ id: ConnectionID) {
+        let connection = self[id]
+        reset(connection)
+        connection.isBroken = false
+        list(connection)
+        finish()
+    }
+
+    /// The guest has broken its ring: watches, transactions and buffers go, and nothing is carried out or sent until it
+    /// reconnects or is introduced anew. The domain stays, so that its end is told when it comes (XSA-325).
+    public func deactivate(_ id: ConnectionID) {
+        breakOff(self[id], "a ring whose indexes are wrong")
+        finish()
+    }
+
+    /// The connection as it was when it was made.
+    func reset(_ connection: Connection) {
+        dropWatches(of: connection)
+        dropTransactions(of: connection)
+        accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
+        connection.clear()
+        connection.unreadSince = now
+        connection.conflicts = 0
+        reservation.held.removeAll { $0 == connection.id }
+        recharge(connection)
+    }
+
+    // MARK: Special events
+
+    /// Tells those who watch a special node that something has happened to a domain: a watch of any depth gets the
+    /// node's name; one with a depth of 1 or more, or on the domain's own path below, gets that path.
+    func fireSpecial(_ node: NodeID, _ domain: DomainID) {
+        if watches.isEmpty { return }
+        scratch.removeAll(keepingCapacity: true)
+        tree.appendPath(node, to: &scratch)
+        scratch.append(0x2F)
+        scratch.append(decimal: UInt64(domain.rawValue))
+        scratch.withBytes { eventPath.load(canonical: $0) }
+        let list = tree.nodes[node].permissions
+        for level in 1...2 {
+            let place = watches.place(eventPath, level)
+            if place != 0 { fireSpecial(place, level, list) }
+        }
+    }
+
+    private func fireSpecial(_ place: UInt32, _ level: Int, _ list: PermissionsID) {
+        var watch = watches.places[place].first
+        while watch != 0 {
+            let next = watches.table[watch].nextOnPath
+            if let connection = connections[Int(watches.table[watch].connection)],
+                rights(connection, list).contains(.read)
+            {
+                let depth = watches.table[watch].depth
+                let isNamed = level == 2 || depth != Watch.unlimited && depth > 0
+                eventPath.withPrefix(isNamed ? 2 : 1) { queue(connection, watch, $0, 0) }
+            }
+            watch = next
+        }
+    }
+}
