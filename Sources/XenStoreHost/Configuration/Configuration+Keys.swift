@@ -12,6 +12,7 @@ extension Configuration {
             Key(
                 "hypervisor", \.hypervisor,
                 .choice(Hypervisor.allCases.map { (name: $0.rawValue, value: $0) })),
+            Key("simulated", \.simulated, keys: Simulated.keys),
             Key(
                 "sockets", \.sockets, blank: Socket(path: ""), keys: Socket.keys, lengths: 1...16,
                 check: Socket.check),
@@ -24,6 +25,10 @@ extension Configuration {
             Key("privileged-domain", \.privilegedDomain, .domain),
         ]
     }
+}
+
+extension Configuration.Simulated {
+    static var keys: [Key<Self>] { [Key("directory", \.directory, .pathOrNone)] }
 }
 
 extension Configuration.Socket {

@@ -6,7 +6,7 @@ import XenStore
 import XenStoreTypes
 
 /// What the daemon is to do. Where it comes from, each over the one before: the defaults here, the
-/// environment (the default socket only), the file, the command line.
+/// environment (two defaults only), the file, the command line.
 public struct Configuration: Equatable, Sendable {
     /// Which hypervisor's domains the daemon serves (design, "Choosing Xen").
     public enum Hypervisor: String, CaseIterable, Sendable {
@@ -69,9 +69,16 @@ public struct Configuration: Equatable, Sendable {
         public var snapshotMemory = 64 << 20
     }
 
+    public struct Simulated: Equatable, Sendable {
+        /// The directory that stands for the host (docs/simulated-xen.md); nil: none. An absolute path.
+        public var directory: String?
+    }
+
     public static let defaultSocket = "/run/xenstored/socket"
 
     public var hypervisor = Hypervisor.auto
+    /// Where the simulated Xen is, for `hypervisor: simulated`.
+    public var simulated = Simulated()
     /// At least one, no two with the same path.
     public var sockets = [Socket(path: defaultSocket)]
     public var store = Store()
