@@ -247,7 +247,18 @@ extension Server {
         } catch {
             return false
         }
-        return transactions.isTouched(path, by: change)
+        return mayChange(connection, change) && transactions.isTouched(path, by: change)
+    }
+
+    /// Whether the connection may change the path at all: who will be refused does not wait, or waiting would tell
+    /// of nodes that it may not see.
+    private func mayChange(_ connection: Connection, _ change: Transactions.Change) -> Bool {
+        if connection.isReadOnly { return false }
+        if connection.isPrivileged { return true }
+        let found = tree.nearest(path, at: live)
+        if found.node == 0 { return false }
+        let right: Rights = change == .permissions ? .owner : .write
+        return rights(connection, tree.nodes[found.node].permissions).contains(right)
     }
 
     /// Whether the commit of a transaction would change what the one with the reservation has touched.

@@ -111,6 +111,22 @@ import XenStoreTypes
     }
 
     /// What changes before it is touched is seen as changed, and is no conflict.
+    /// Waiting would tell a guest that somebody has an eye on a node that it may not see.
+    @Test func whoWillBeRefusedDoesNotWait() throws {
+        let test = TestServer()
+        _ = test.control.write("/n")
+        _ = test.control.request(.setPermissions, ["/n", "n0"])
+        let id = try reserve(test.control, Client(test.server, domain: 0))
+        let stranger = test.ring(7)
+        #expect(stranger.write("/n")?.outcome == "EACCES")
+        #expect(stranger.request(.remove, ["/n"])?.errorName == "EACCES")
+        #expect(stranger.request(.setPermissions, ["/n", "n7"])?.errorName == "EACCES")
+        let reader = Client(test.server, domain: 0, readOnly: true)
+        #expect(reader.write("/n")?.outcome == "EROFS")
+        #expect(Client(test.server, domain: 0).write("/n") == nil, "who may change it waits")
+        #expect(test.control.end(id) == "OK")
+    }
+
     @Test func snapshotMovesUntilItIsTouched() throws {
         let test = TestServer()
         let client = Client(test.server, domain: 0)
