@@ -18,7 +18,8 @@ import Testing
     }
 
     static let topKeys =
-        "hypervisor, sockets, store, quotas, transactions, log, pid-file, domain, privileged-domain"
+        "hypervisor, simulated, sockets, store, quotas, transactions, log, pid-file, domain, "
+        + "privileged-domain"
     static let socketKeys = "path, mode, owner, group, read-only"
     static let bytes = "such as 2048, 64KiB, 10MiB or 1GiB"
 

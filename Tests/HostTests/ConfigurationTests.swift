@@ -28,6 +28,8 @@ import XenStoreTypes
         Good("%YAML 1.1\n---\nhypervisor: none\n") { $0.hypervisor = .none },
         Good("hypervisor: xen") { $0.hypervisor = .xen },
         Good("hypervisor: \"simulated\"") { $0.hypervisor = .simulated },
+        Good("simulated: {directory: /a b}") { $0.simulated.directory = "/a b" },
+        Good("simulated: {directory: none}") { _ in },
         Good("sockets: [{path: /s}, {path: /r, read-only: true}]") {
             $0.sockets = [.init(path: "/s"), .init(path: "/r")]
             $0.sockets[1].readOnly = true
