@@ -30,7 +30,7 @@ let package = Package(
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
-        .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
+        .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
             name: "XenStoreHost",
             dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
@@ -67,7 +67,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "HostTests",
-            dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CXen",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
@@ -75,7 +77,8 @@ let package = Package(
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
         .testTarget(
-            name: "RingTests", dependencies: ["XenStoreRing", "CRing", "XenStoreTestKit"], swiftSettings: strict),
+            name: "RingTests", dependencies: ["XenStoreRing", "CRing", "XenStoreTestKit"],
+            swiftSettings: strict),
         .testTarget(
             name: "ClientTests",
             dependencies: ["XenStoreClient", "XenStoreHost", "XenStoreTestKit", "XenStoreTypes"],

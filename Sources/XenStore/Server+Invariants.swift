@@ -19,6 +19,7 @@ extension Server {
         checkTree(expect)
         checkSnapshots(expect)
         checkConnections(expect)
+        checkMemory(expect)
         return findings
     }
 
@@ -36,8 +37,8 @@ extension Server {
                 checkNode(node, expect)
                 if !tree.nodes[node].isDead {
                     living += 1
-                    let owner = accounts.account(of: permissions.owner(tree.nodes[node].permissions))
-                    if top == tree.root { owned[Int(owner)] += 1 }
+                    // Special nodes are counted to nobody: their owners need not have an account.
+                    if top == tree.root { owned[Int(owner(node))] += 1 }
                 }
                 node = nextInTree(node)
             }
@@ -153,13 +154,76 @@ extension Server {
             let isHeld = reservation.held.contains(connection.id)
             expect(isHeld == connection.isHeld, "a connection waits for nothing", connection.id)
         }
-        expect(reservation.transaction != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
+        expect(transactions.holder != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
         expect(watched.reduce(0, +) == watches.count, "watches of nobody", UInt32(watches.count))
         expect(begun.reduce(0, +) == transactions.count, "transactions of nobody", 0)
+        expect(transactions.holder != 0 || transactions.heldNodes.count == 0, "nodes held for nobody", 0)
         for account in accounts.all {
             let record = accounts.table[account]
             expect(record.watches.now == watched[Int(account)], "watches are miscounted", account)
             expect(record.transactions.now == begun[Int(account)], "transactions are miscounted", account)
         }
+    }
+
+    /// The bytes that accounts count, replies that are not sent, and what is kept for transactions only.
+    private func checkMemory(_ expect: Expect) {
+        var used = tally()
+        var outstanding = tally()
+        var kept = 0
+        for top in [tree.root] + specialNodes() {
+            var node = top
+            while node != 0 {
+                kept += keptFor(node)
+                if top == tree.root && !tree.nodes[node].isDead {
+                    used[Int(owner(node))] += cost(node)
+                }
+                node = nextInTree(node)
+            }
+        }
+        for case .some(let connection) in connections {
+            let account = Int(connection.account)
+            used[account] += connection.charged
+            outstanding[account] += connection.replyEnds.count
+            var watch = connection.firstWatch
+            while watch != 0 {
+                used[account] += watches.cost(watch)
+                watch = watches.table[watch].nextOfConnection
+            }
+            var transaction = connection.firstTransaction
+            while transaction != 0 {
+                used[account] += Self.transactionCost + bytes(of: transaction)
+                transaction = transactions.table[transaction].nextOfConnection
+            }
+        }
+        expect(kept == tree.keptBytes, "what is kept for transactions is miscounted", 0)
+        for account in accounts.all {
+            let record = accounts.table[account]
+            expect(record.memory.now == used[Int(account)], "an account's bytes are miscounted", account)
+            let isRight = record.outstanding.now == outstanding[Int(account)]
+            expect(isRight, "outstanding requests are miscounted", account)
+        }
+    }
+
+    /// What a transaction's entries are counted with.
+    private func bytes(of transaction: TransactionID) -> Int {
+        var bytes = 0
+        var entry = transactions.table[transaction].firstEntry
+        while entry != 0 {
+            let it = transactions.entries[entry]
+            bytes += Transactions.entryCost + Int(it.nameCount) + Int(it.valueCount)
+            entry = it.next
+        }
+        return bytes
+    }
+
+    /// What a node keeps for transactions only: itself, if it is dead, and its versions.
+    private func keptFor(_ node: NodeID) -> Int {
+        var kept = tree.nodes[node].isDead ? Tree.deadCost + tree.nodes[node].nameCount : 0
+        var version = tree.nodes[node].older
+        while version != 0 {
+            kept += Tree.versionCost + Int(tree.versions[version].valueCount)
+            version = tree.versions[version].older
+        }
+        return kept
     }
 }

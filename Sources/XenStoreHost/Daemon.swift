@@ -105,7 +105,7 @@ public final class Daemon {
     private static func makeRings(_ options: HostOptions, _ log: Log) throws(StartFailure) -> Rings? {
         let hypervisor: (any Hypervisor)?
         do throws(StartFailure) {
-            hypervisor = try makeHypervisor(options)
+            hypervisor = try makeHypervisor(options, log)
         } catch {
             log.close()
             throw error

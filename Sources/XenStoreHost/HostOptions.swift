@@ -42,7 +42,7 @@ public struct HypervisorChoice: Equatable, Sendable {
         case none
         case simulated(directory: String)
         /// `port`: where the daemon's own domain is reached, if the command line says so.
-        case xen(port: UInt32?)
+        case xen(Configuration.Xen, port: UInt32?)
     }
 
     public var kind = Kind.none

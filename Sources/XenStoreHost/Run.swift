@@ -13,7 +13,7 @@ extension DaemonOptions {
                 changes.hypervisor == nil ? "the configuration says so" : "--hypervisor says so"
             switch configuration.hypervisor {
             case .none: return HypervisorChoice(.none, reason: asked)
-            case .xen: return HypervisorChoice(.xen(port: flags.event), reason: asked)
+            case .xen: return xen(reason: asked)
             case .simulated:
                 guard let directory = configuration.simulated.directory else {
                     throw StartFailure(
@@ -26,29 +26,37 @@ extension DaemonOptions {
         }
     }
 
+    private func xen(reason: String) -> HypervisorChoice {
+        HypervisorChoice(.xen(configuration.xen, port: flags.event), reason: reason)
+    }
+
     /// Xen where Xen is, else none: never a simulated one.
     private var automaticChoice: HypervisorChoice {
         if flags.event != nil {
-            return HypervisorChoice(.xen(port: flags.event), reason: "--event names its port")
+            return xen(reason: "--event names its port")
         }
         let isControlDomain =
             fileBegins("/sys/hypervisor/type", "xen") && fileBegins("/proc/xen/capabilities", "control_d")
         return isControlDomain
-            ? HypervisorChoice(.xen(port: nil), reason: "this machine is a Xen control domain")
+            ? xen(reason: "this machine is a Xen control domain")
             : HypervisorChoice(.none, reason: "this machine is no Xen control domain")
     }
 }
 
 /// The hypervisor that was chosen, opened; nil: none was. Whatever it lacks is a failure: what was asked for
 /// is never replaced by something else.
-func makeHypervisor(_ options: HostOptions) throws(StartFailure) -> (any Hypervisor)? {
+func makeHypervisor(_ options: HostOptions, _ log: Log) throws(StartFailure) -> (any Hypervisor)? {
     switch options.hypervisor.kind {
     case .none: return nil
     case .simulated(let directory): return try SimulatedXen(directory, domain: options.server.domain)
-    case .xen:
-        throw StartFailure(
-            "found hypervisor xen (\(options.hypervisor.reason)), expected simulated or none: "
-                + "this release has no other")
+    case .xen(_, port: .some):
+        throw StartFailure("--event: this release serves Xen from the control domain only")
+    case .xen(let configuration, port: nil):
+        do throws(HypervisorFailure) {
+            return try XenHypervisor(configuration, log: log)
+        } catch {
+            throw StartFailure("hypervisor xen (\(options.hypervisor.reason)): \(error)")
+        }
     }
 }
 

@@ -27,6 +27,14 @@ import XenStoreTypes
         Good("\u{FEFF}hypervisor: none\r\n") { $0.hypervisor = .none },
         Good("%YAML 1.1\n---\nhypervisor: none\n") { $0.hypervisor = .none },
         Good("hypervisor: xen") { $0.hypervisor = .xen },
+        Good("xen: {kva: /dev/xsd_kva, port: /kern/xen/xsd_port}") {
+            $0.xen.kva = "/dev/xsd_kva"
+            $0.xen.port = .file("/kern/xen/xsd_port")
+        },
+        Good("xen: {kva: none, port: 131071}") {
+            $0.xen.kva = nil
+            $0.xen.port = .number(131_071)
+        },
         Good("hypervisor: \"simulated\"") { $0.hypervisor = .simulated },
         Good("simulated: {directory: /a b}") { $0.simulated.directory = "/a b" },
         Good("simulated: {directory: none}") { _ in },

@@ -151,18 +151,20 @@ import XenStoreTypes
         #expect(
             try choice(nil, file: file, simulated: "/s")
                 == HypervisorChoice(.simulated(directory: "/f"), reason: "the configuration says so"))
-        #expect(try choice(.xen, simulated: nil) == HypervisorChoice(.xen(port: nil), reason: option))
+        #expect(
+            try choice(.xen, simulated: nil)
+                == HypervisorChoice(.xen(Configuration.Xen(), port: nil), reason: option))
         #expect(throws: StartFailure.self) { try choice(.simulated, simulated: nil) }
     }
 
     @Test func autoNeverTakesASimulatedXen() throws {
         for file in ["{}", "hypervisor: auto", "simulated: {directory: /s}"] {
             let kind = try choice(nil, file: file, simulated: "/s").kind
-            #expect(kind == .none || kind == .xen(port: nil))
+            #expect(kind == .none || kind == .xen(Configuration.Xen(), port: nil))
         }
         #expect(
             try choice(.auto, event: 5, simulated: nil)
-                == HypervisorChoice(.xen(port: 5), reason: "--event names its port"))
+                == HypervisorChoice(.xen(Configuration.Xen(), port: 5), reason: "--event names its port"))
     }
 
     @Test func theLogSaysWhatWasTaken() throws {
