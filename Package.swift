@@ -18,6 +18,7 @@ let package = Package(
     products: [
         .executable(name: "xenstored", targets: ["xenstored"]),
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
+        .executable(name: "simulated-domain", targets: ["simulated-domain"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -41,6 +42,13 @@ let package = Package(
             name: "xenstored",
             dependencies: [
                 "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "simulated-domain",
+            dependencies: [
+                "XenStoreHost", "XenStoreTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(

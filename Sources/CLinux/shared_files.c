@@ -94,7 +94,8 @@ static void *reserve(size_t pages)
 	lost = calloc(pages, sizeof *lost);
 	if (!lost)
 		return NULL;
-	start = mmap(NULL, pages * SHARED_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	start = mmap(NULL, pages * SHARED_PAGE, PROT_NONE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (start == MAP_FAILED) {
 		free((void *)lost);
 		return NULL;
@@ -141,7 +142,8 @@ static void clear_lost(void *where, size_t pages)
 
 int shared_map(void *where, size_t pages, int fd)
 {
-	void *mapped = mmap(where, pages * SHARED_PAGE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED, fd, 0);
+	void *mapped = mmap(where, pages * SHARED_PAGE, PROT_READ | PROT_WRITE,
+			    MAP_FIXED | MAP_SHARED, fd, 0);
 
 	if (mapped == MAP_FAILED)
 		return -1;

@@ -53,7 +53,8 @@ private final class ThreadBody {
     init(_ name: String, _ run: @escaping @Sendable () -> Void) { (self.name, self.run) = (name, run) }
 }
 
-/// Starts a detached thread to which no signal is delivered but those of its own faults. `name` has at most 15 bytes.
+/// Starts a detached thread to which no signal is delivered but those of its own faults. `name` has at most
+/// 15 bytes.
 func startThread(_ name: String, _ run: @escaping @Sendable () -> Void) throws(StartFailure) {
     var all = sigset_t()
     var before = sigset_t()

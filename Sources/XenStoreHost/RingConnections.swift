@@ -4,8 +4,8 @@
 // has brought for it is sent at the turn's end, and then it is signalled, once.
 //
 // Invariants:
-// - In one turn of the loop at most one ring's worth of bytes (1024) is taken from a ring, and as much sent
-//   to it, whatever its guest does.
+// - In one turn of the loop at most one ring's worth of bytes (1024) is taken from a ring, and less than two
+//   are sent to it, whatever its guest does.
 // - Each look at the indexes that moved something is followed by another one, in a later turn or after the
 //   signal, before the ring is left to its event channel: the guest may leave out the signal for what it does
 //   meanwhile (XenStoreRing, "Sleeping").
@@ -78,7 +78,8 @@ final class RingConnections: EventSource {
             return
         }
         if !ring.isBlocked && server.outputCount(ring.connection) > 0 {
-            if ring.sentTurn == turn { rings.schedule(ring) } else { send(ring) }
+            let isDone = ring.sentTurn == turn && ring.sentCount >= RingPage.ringCount
+            if isDone { rings.schedule(ring) } else { send(ring) }
         }
         touch(ring)
     }
@@ -131,7 +132,7 @@ final class RingConnections: EventSource {
     }
 
     private func send(_ ring: Ring) {
-        ring.sentTurn = turn
+        if ring.sentTurn != turn { (ring.sentTurn, ring.sentCount) = (turn, 0) }
         var offered = 0
         let outcome = server.withOutput(ring.connection) { bytes in
             offered = bytes.count
@@ -140,6 +141,7 @@ final class RingConnections: EventSource {
         switch outcome {
         case .moved(0): ring.isBlocked = true
         case .moved(let count):
+            ring.sentCount += count
             ring.isBlocked = count < offered
             if ring.isBlocked { rings.schedule(ring) }
             signalLater(ring)

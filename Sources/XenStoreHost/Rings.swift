@@ -28,9 +28,11 @@ final class Ring {
     var isActive = true
     /// The response ring was full when we looked last, so the guest will signal when it has made room.
     var isBlocked = false
-    /// The turns of the last service and of the last sending.
+    /// The turn of the last service.
     var servedTurn: UInt32 = 0
+    /// The turn of the last sending, and how many bytes it has sent so far.
     var sentTurn: UInt32 = 0
+    var sentCount = 0
     /// Stands in the list of those that the end of the turn concerns.
     var isTouched = false
     /// The end of the turn must signal the guest.

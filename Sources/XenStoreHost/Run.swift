@@ -43,8 +43,8 @@ extension DaemonOptions {
     }
 }
 
-/// The hypervisor that was chosen, opened; nil: none was. Whatever it lacks is a failure: what was asked for is
-/// never replaced by something else.
+/// The hypervisor that was chosen, opened; nil: none was. Whatever it lacks is a failure: what was asked for
+/// is never replaced by something else.
 func makeHypervisor(_ options: HostOptions, _ log: Log) throws(StartFailure) -> (any Hypervisor)? {
     switch options.hypervisor.kind {
     case .none: return nil

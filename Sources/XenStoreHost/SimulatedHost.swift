@@ -15,7 +15,8 @@ public final class SimulatedHost {
     ///
     /// Fails, naming it, where a directory or file cannot be made, or `path` is not this user's alone.
     public static func make(_ path: String) throws(SimulationFailure) {
-        guard mkdir(path, 0o700) == 0 || errno == EEXIST else {
+        // The mode is not left to the umask; that of a directory which is there is its owner's affair.
+        if mkdir(path, 0o700) == 0 ? chmod(path, 0o700) != 0 : errno != EEXIST {
             throw SimulationFailure("cannot make the directory \(path)", errno: errno)
         }
         let directory = try SimulatedDirectory(path)

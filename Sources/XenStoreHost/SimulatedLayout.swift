@@ -64,7 +64,7 @@ struct SimulatedEntry {
     }
     /// All words 0.
     func clear() {
-        for offset in stride(from: 0, to: SimulatedLayout.entrySize, by: 4) { shared_store(start + offset, 0) }
+        for word in 0..<SimulatedLayout.entrySize / 4 { shared_store(start + 4 * word, 0) }
     }
 
     func insert(_ flags: SimulatedFlags) { shared_set_bits(start, flags.rawValue) }
@@ -148,8 +148,11 @@ final class SimulatedDirectory {
     /// Removes a file, if it is there.
     func remove(_ name: String) { unlinkat(descriptor, name, 0) }
 
-    /// Makes a directory, if there is none.
-    func makeDirectory(_ name: String) -> Bool { mkdirat(descriptor, name, 0o700) == 0 || errno == EEXIST }
+    /// Makes a directory, if there is none. Its mode is 0700, whatever the umask.
+    func makeDirectory(_ name: String) -> Bool {
+        (mkdirat(descriptor, name, 0o700) == 0 || errno == EEXIST)
+            && fchmodat(descriptor, name, 0o700, 0) == 0
+    }
 
     /// Makes a new FIFO in the place of whatever is there.
     func makeFIFO(_ name: String) -> Bool {

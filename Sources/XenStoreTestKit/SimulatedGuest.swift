@@ -7,8 +7,8 @@ import XenStoreHost
 import XenStoreRing
 import XenStoreTypes
 
-/// One domain's end of its ring. Nothing is sent or signalled but what the test says, and nothing waits longer
-/// than its time limit.
+/// One domain's end of its ring. Nothing is sent or signalled but what the test says, and nothing waits
+/// longer than its time limit.
 public final class SimulatedGuest {
     public let domain: DomainID
     public let page: RingPage
@@ -78,8 +78,8 @@ public final class SimulatedGuest {
         if shared_exchange(entry + 8, 1) == 0 { _ = write(daemonFile, &port, 4) }
     }
 
-    /// Takes the daemon's signals that are there, waiting for one at most `patience` milliseconds. False: there
-    /// was none.
+    /// Takes the daemon's signals that are there, waiting for one at most `patience` milliseconds. False:
+    /// there was none.
     @discardableResult
     public func waitForSignal(_ patience: Int = SimulatedGuest.patience) -> Bool {
         var waiting = pollfd(fd: eventFile, events: Int16(POLLIN), revents: 0)

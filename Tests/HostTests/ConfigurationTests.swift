@@ -36,6 +36,8 @@ import XenStoreTypes
             $0.xen.port = .number(131_071)
         },
         Good("hypervisor: \"simulated\"") { $0.hypervisor = .simulated },
+        Good("simulated: {directory: /a b}") { $0.simulated.directory = "/a b" },
+        Good("simulated: {directory: none}") { _ in },
         Good("sockets: [{path: /s}, {path: /r, read-only: true}]") {
             $0.sockets = [.init(path: "/s"), .init(path: "/r")]
             $0.sockets[1].readOnly = true

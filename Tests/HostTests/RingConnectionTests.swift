@@ -129,7 +129,8 @@ struct RingConnectionTests {
             if sent < 2000 * request.count {
                 let wasEmpty = guest[word: 2052] == guest[word: 2048]
                 sent += guest.put(request[(sent % request.count)...]) ?? 0
-                if wasEmpty || guest[word: 2052] &- guest[word: 2048] <= UInt32(request.count) { guest.signal() }
+                let waiting = guest[word: 2052] &- guest[word: 2048]
+                if wasEmpty || waiting <= UInt32(request.count) { guest.signal() }
             }
             while guest.receive(0) != nil { replies += 1 }
             if guest[word: 2052] &- guest[word: 2048] == 1024 { guest.waitForSignal() }

@@ -77,13 +77,14 @@ struct RingHostileTests {
         for _ in 0..<20 {
             let guest = try host.guest(5)
             for _ in 0..<400 {
+                let word = UInt32(truncatingIfNeeded: random.next())
                 switch random.next() % 8 {
-                case 0: guest[word: Int(2048 + random.next() % 8 * 4)] = UInt32(truncatingIfNeeded: random.next())
-                case 1: guest[word: Int(random.next() % 512 * 4)] = UInt32(truncatingIfNeeded: random.next())
+                case 0: guest[word: Int(2048 + random.next() % 8 * 4)] = word
+                case 1: guest[word: Int(random.next() % 512 * 4)] = word
                 case 2: guest[word: 2052] &+= UInt32(random.next() % 64)
                 case 3: guest[word: 2056] &+= UInt32(random.next() % 64)
                 case 4: guest.page.requestReconnection()
-                case 5: _ = guest.put((0..<random.next() % 300).map { _ in UInt8(truncatingIfNeeded: random.next() % 40) })
+                case 5: _ = guest.put((0..<random.next() % 300).map { _ in UInt8(random.next() % 40) })
                 case 6: _ = guest.put(Message(.write, Array("a\0b".utf8)).bytes)
                 default: guest.signal()
                 }

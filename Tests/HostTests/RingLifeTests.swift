@@ -51,7 +51,8 @@ struct RingLifeTests {
         try expectNew(guest, host)
     }
 
-    @Test(arguments: [false, true]) func `RELEASE in mid-message, and INTRODUCE after it`(response: Bool) throws {
+    @Test(arguments: [false, true])
+    func `RELEASE in mid-message, and INTRODUCE after it`(response: Bool) throws {
         let host = try SimulatedDaemon()
         let guest = try halfway(host, 5, response: response)
         #expect(host.ask(.release, "5\0") == "OK|")
