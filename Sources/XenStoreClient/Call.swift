@@ -63,8 +63,8 @@ private final class Call: Sendable {
 extension Connection {
     /// Sends a request and waits for the payload of its reply.
     ///
-    /// Throws `XenStoreError`; or, as soon as the task is cancelled, `CancellationError`. A request that was sent by
-    /// then is still carried out, and its reply goes to `abandoned` if it is no error.
+    /// Throws `XenStoreError`; or, as soon as the task is cancelled, `CancellationError`. A request that was
+    /// sent by then is still carried out, and its reply goes to `abandoned` if it is no error.
     func ask(
         _ type: MessageType, _ payload: [UInt8], transaction: UInt32 = 0, path: String?,
         abandoned: @escaping @Sendable ([UInt8]) -> Void = { _ in }

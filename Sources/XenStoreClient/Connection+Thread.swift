@@ -1,5 +1,5 @@
-// The connection's thread: it alone touches the transport. It sleeps in poll(2) only, but for a device's write
-// of one message, which the kernel may hold up.
+// The connection's thread: it alone touches the transport. It sleeps in poll(2) only, but for a device's
+// write of one message, which the kernel may hold up.
 
 import CLinux
 import Glibc

@@ -1,5 +1,5 @@
-// One connection, seen from the tasks: requests go in, completions come out; the thread that moves the bytes is in
-// Connection+Thread.swift.
+// One connection, seen from the tasks: requests go in, completions come out; the thread that moves the bytes
+// is in Connection+Thread.swift.
 //
 // Invariants, whenever the lock is free:
 // - Every request in `pending` has been, or will be, put on the wire whole, after those submitted before it.
@@ -71,8 +71,8 @@ final class Connection: Sendable {
         }
     }
 
-    /// Sends a request, and calls `complete` with what comes of it: from the connection's thread, or from here if
-    /// it cannot be sent. `isCleanup`: it ends something of ours, and is sent whatever waits already.
+    /// Sends a request, and calls `complete` with what comes of it: from the connection's thread, or from
+    /// here if it cannot be sent. `isCleanup`: it ends something of ours, and is sent whatever waits already.
     func submit(
         _ type: MessageType, _ payload: [UInt8], transaction: UInt32 = 0, isCleanup: Bool = false,
         _ complete: @escaping Completion
@@ -112,8 +112,8 @@ final class Connection: Sendable {
     /// WATCH was refused: there is nothing to remove at the daemon.
     func forget(_ watch: WatchQueue) { state.with { $0.watches.remove(watch) } }
 
-    /// Ends the watch here at once, and at the daemon as soon as it has read the UNWATCH. False, and `complete` is
-    /// not called: that was asked for already, or the connection is lost.
+    /// Ends the watch here at once, and at the daemon as soon as it has read the UNWATCH. False, and
+    /// `complete` is not called: that was asked for already, or the connection is lost.
     @discardableResult
     func unwatch(_ watch: WatchQueue, _ complete: @escaping Completion) -> Bool {
         let isFirst = state.with { $0.watches.leave(watch) }

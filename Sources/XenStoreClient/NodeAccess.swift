@@ -5,24 +5,24 @@ public import XenStoreTypes
 /// Something that nodes can be read and written through: a client, or one transaction of a client.
 ///
 /// A path is absolute (`/local/domain/3/name`), or relative to the home of the connection's domain
-/// (`/local/domain/N`; for sockets the daemon's own domain). Every call throws `XenStoreError`, with the daemon's
-/// reason if it refused, or `CancellationError` as soon as its task is cancelled; a request that was sent by then
-/// is still carried out, and the connection goes on.
+/// (`/local/domain/N`; for sockets the daemon's own domain). Every call throws `XenStoreError`, with the
+/// daemon's reason if it refused, or `CancellationError` as soon as its task is cancelled; a request that was
+/// sent by then is still carried out, and the connection goes on.
 ///
 /// Calls from several tasks go on the wire one behind the other without waiting for replies, in the order in
 /// which they are made.
 public protocol NodeAccess: Sendable {
     /// Sends any request and returns the payload of its reply as it is.
     ///
-    /// `path` is for errors only. Not for WATCH, UNWATCH, RESET_WATCHES and the two requests on transactions: what
-    /// they change is kept account of behind the methods that send them.
+    /// `path` is for errors only. Not for WATCH, UNWATCH, RESET_WATCHES and the two requests on transactions:
+    /// what they change is kept account of behind the methods that send them.
     func request(_ type: MessageType, path: String?, _ payload: [UInt8]) async throws -> [UInt8]
 
     /// The names of a node's children, in the daemon's order.
     ///
     /// A list of more than 4096 bytes comes in parts (DIRECTORY_PART), and is begun anew when it changes
-    /// meanwhile. After `NodeAccess.listAttemptsMax` attempts in a row a client lists it in a transaction, which
-    /// sees a still picture, and a transaction throws EAGAIN.
+    /// meanwhile. After `NodeAccess.listAttemptsMax` attempts in a row a client lists it in a transaction,
+    /// which sees a still picture, and a transaction throws EAGAIN.
     func list(_ path: String) async throws -> [String]
 }
 
@@ -52,7 +52,8 @@ extension NodeAccess {
     /// Creates an empty node, and those above it where they are missing. One that is there stays as it is.
     public func makeDirectory(_ path: String) async throws { _ = try await ask(.makeDirectory, path) }
 
-    /// Removes a node and all below it. No error if only the node itself is missing; ENOENT if its parent is too.
+    /// Removes a node and all below it. No error if only the node itself is missing; ENOENT if its parent is
+    /// too.
     public func remove(_ path: String) async throws { _ = try await ask(.remove, path) }
 
     /// A node's permissions; the first entry names the owner.

@@ -1,8 +1,8 @@
-// The guest's end of a ring on a simulated host, whose layout docs/simulated-xen.md has: what a guest's kernel does
-// on Xen.
+// The guest's end of a ring on a simulated host, whose layout docs/simulated-xen.md has: what a guest's
+// kernel does on Xen.
 //
-// Invariants: the ring and the host's state stay mapped, and the ring's file locked, as long as this lives. No byte
-// goes into the ring, or is taken out, while a new connection is asked for and not yet confirmed.
+// Invariants: the ring and the host's state stay mapped, and the ring's file locked, as long as this lives.
+// No byte goes into the ring, or is taken out, while a new connection is asked for and not yet confirmed.
 
 import CLinux
 import Glibc
@@ -19,11 +19,13 @@ final class SimulatedRing: Transport, @unchecked Sendable {
 
     /// The ring of the domain whose directory is `path`, its last part `dom` and the domain's number.
     ///
-    /// Asks the daemon for a new connection where it offers that, so that nothing is left of whoever used the ring
-    /// before; otherwise drops the responses that are left. Throws `.notConnected`: there is no such host or
-    /// domain, the domain is dying or not introduced, or somebody uses the ring.
-    init(_ path: String) throws(XenStoreError) {
-        files = try Files(path)
+    /// Asks the daemon for a new connection where it offers that, so that nothing is left of whoever used the
+    /// ring before; otherwise drops the responses that are left. Nil: another client uses the ring, or has
+    /// not quite gone. Throws `.notConnected`: there is no such host or domain, or the domain is dying or not
+    /// introduced.
+    init?(_ path: String) throws(XenStoreError) {
+        guard let files = try Files(path) else { return nil }
+        self.files = files
         page = RingPage(files.ring)
         guard files.isAlive else { throw XenStoreError(.notConnected("\(path): the domain is not alive")) }
         guard files.daemonPort != 0 else {
@@ -100,7 +102,8 @@ private final class Files {
     private static let domainCount = 32752
     private static let stateSize = domainCount * entrySize
 
-    init(_ path: String) throws(XenStoreError) {
+    /// Nil: another client has them locked.
+    init?(_ path: String) throws(XenStoreError) {
         let trimmed = path.last == "/" ? String(path.dropLast()) : path
         let slash = trimmed.lastIndex(of: "/")
         let name = slash.map { trimmed[trimmed.index(after: $0)...] } ?? trimmed[...]
@@ -113,7 +116,8 @@ private final class Files {
         do throws(XenStoreError) {
             let ringFile = try opening(trimmed + "/ring", S_IFREG, &opened)
             guard flock(ringFile, LOCK_EX | LOCK_NB) == 0 else {
-                throw XenStoreError(.notConnected("\(path): another client uses the ring"))
+                close(ringFile)
+                return nil
             }
             let ring = try mapping(trimmed + "/ring", ringFile, RingPage.byteCount, &mapped)
             let event = try opening(trimmed + "/event", S_IFIFO, &opened)
@@ -145,8 +149,8 @@ private final class Files {
 
     func clearPending() { _ = shared_exchange(entry + 12, 0) }
 
-    /// Tells the daemon to look. Nil, or why that cannot be done any more. A daemon that is away looks when it
-    /// comes back.
+    /// Tells the daemon to look. Nil, or why that cannot be done any more. A daemon that is away looks when
+    /// it comes back.
     func signal() -> Transfer? {
         var port = daemonPort
         guard port != 0, shared_exchange(entry + 8, 1) == 0 else { return nil }
@@ -162,7 +166,8 @@ private func opening(_ path: String, _ kind: mode_t, _ opened: inout [Int32]) th
     opened.append(descriptor)
     var status = stat()
     guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == kind else {
-        throw XenStoreError(.notConnected("\(path): it is no file of the kind that a simulated host has there"))
+        throw XenStoreError(
+            .notConnected("\(path): it is no file of the kind that a simulated host has there"))
     }
     return descriptor
 }

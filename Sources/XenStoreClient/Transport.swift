@@ -30,7 +30,8 @@ enum Transfer: Equatable {
 
 /// One way to a daemon. Used by one thread at a time; it closes what it has opened when it goes.
 protocol Transport: AnyObject, Sendable {
-    /// Readable when something may have become possible: to receive, and to send where `reportsRoom` is false.
+    /// Readable when something may have become possible: to receive, and to send where `reportsRoom` is
+    /// false.
     var descriptor: Int32 { get }
     /// The descriptor also becomes writable when there is room to send.
     var reportsRoom: Bool { get }
@@ -38,8 +39,8 @@ protocol Transport: AnyObject, Sendable {
     func noticeSignal()
     /// Moves what has arrived, in order, to the beginning of `buffer`.
     func receive(into buffer: UnsafeMutableRawBufferPointer) -> Transfer
-    /// Sends some of `bytes`, from the first on. They begin where the last call ended. They hold whole messages,
-    /// but for the first one's beginning that is sent already. `.closed` is no answer.
+    /// Sends some of `bytes`, from the first on. They begin where the last call ended. They hold whole
+    /// messages, but for the first one's beginning that is sent already. `.closed` is no answer.
     func send(_ bytes: Span<UInt8>) -> Transfer
 }
 
@@ -73,9 +74,9 @@ final class SocketTransport: Transport {
 /// /dev/xen/xenbus, through which the kernel lets processes use its own connection.
 ///
 /// What it does otherwise than a socket: a write(2) takes one message, and drops what follows it. WATCH and
-/// UNWATCH are carried out before the write returns, and refused by its errno. They and some errors are answered
-/// by the kernel, ahead of requests that wait for the daemon. It never reports room: a write takes the message
-/// or waits until it can, which is why only the connection's own thread may write.
+/// UNWATCH are carried out before the write returns, and refused by its errno. They and some errors are
+/// answered by the kernel, ahead of requests that wait for the daemon. It never reports room: a write takes
+/// the message or waits until it can, which is why only the connection's own thread may write.
 final class DeviceTransport: Transport, @unchecked Sendable {
     let descriptor: Int32
     var reportsRoom: Bool { false }

@@ -5,12 +5,13 @@ import XenStoreTypes
 /// The events of one watch, the first of which comes at once whether the node exists or not.
 ///
 /// The watch lives until this value, its copies and iterators are gone, the task that waits for an event is
-/// cancelled, or `unwatch` is called; events that were on their way then are dropped. Iteration ends without an
-/// error in these cases, and with `.connectionLost`, after the events that came before, when the connection is.
+/// cancelled, or `unwatch` is called; events that were on their way then are dropped. Iteration ends without
+/// an error in these cases, and with `.connectionLost`, after the events that came before, when the
+/// connection is.
 ///
-/// Unread events are kept, equal ones once, up to `XenStoreOptions.eventsMax`; then a single one takes the place of
-/// all (`WatchEvent.stoodForOthers`). A slow reader so costs bounded memory and never misses that something
-/// changed, and it delays no reply. Iterators share the events: each goes to one of them.
+/// Unread events are kept, equal ones once, up to `XenStoreOptions.eventsMax`; then a single one takes the
+/// place of all (`WatchEvent.stoodForOthers`). A slow reader so costs bounded memory and never misses that
+/// something changed, and it delays no reply. Iterators share the events: each goes to one of them.
 public struct WatchEvents: AsyncSequence, Sendable {
     public typealias Element = WatchEvent
     public typealias Failure = XenStoreError
@@ -77,8 +78,8 @@ private final class Watch: Sendable {
 }
 
 extension XenStoreClient {
-    /// Watches a node and what is below it, `depth` levels deep (0: the node only; nil: all), or one of the special
-    /// `@introduceDomain` and `@releaseDomain`. Returns when the daemon has taken it.
+    /// Watches a node and what is below it, `depth` levels deep (0: the node only; nil: all), or one of the
+    /// special `@introduceDomain` and `@releaseDomain`. Returns when the daemon has taken it.
     ///
     /// `token` is what the daemon calls the watch by; nil: one that no other watch has. Throws EEXIST if a
     /// watch of this client has the same path and token.

@@ -4,7 +4,8 @@ import XenStoreTypes
 
 /// A change at or below a watched path, or the first event, which every watch gets at once.
 public struct WatchEvent: Hashable, Sendable {
-    /// Where something changed; relative if the watch's path is. The event does not say what changed: read it.
+    /// Where something changed; relative if the watch's path is. The event does not say what changed: read
+    /// it.
     public var path: String
     /// More events came than the watch keeps, and this one stands for all of them: look at everything that
     /// the watch covers.
@@ -21,7 +22,8 @@ struct WatchTable {
 
     /// False, and nothing added: there is one with this path and token that is not leaving.
     mutating func add(_ watch: WatchQueue) -> Bool {
-        if byToken[watch.token, default: []].contains(where: { !$0.isLeaving && $0.watch.path == watch.path }) {
+        if byToken[watch.token, default: []].contains(where: { !$0.isLeaving && $0.watch.path == watch.path })
+        {
             return false
         }
         byToken[watch.token, default: []].append((watch, false))
@@ -41,8 +43,8 @@ struct WatchTable {
         if byToken[watch.token]?.isEmpty == true { byToken[watch.token] = nil }
     }
 
-    /// Those that an event is for. While a watch is leaving, what comes with its path and token is its own and
-    /// not that of another one like it, since replies and events come in order.
+    /// Those that an event is for. While a watch is leaving, what comes with its path and token is its own
+    /// and not that of another one like it, since replies and events come in order.
     func receivers(path: String, token: String) -> [WatchQueue] {
         guard let those = byToken[token] else { return [] }
         let leaving = those.filter(\.isLeaving).map(\.watch.path)
@@ -53,8 +55,8 @@ struct WatchTable {
 
 /// The events of one watch that were not read yet.
 ///
-/// Invariants: at most `max` events wait, no two of them equal unless special; who waits for an event does so only
-/// while there is none; once ended, nothing is added.
+/// Invariants: at most `max` events wait, no two of them equal unless special; who waits for an event does so
+/// only while there is none; once ended, nothing is added.
 final class WatchQueue: Sendable {
     enum End: Equatable {
         case unwatched
@@ -98,8 +100,8 @@ final class WatchQueue: Sendable {
         self.max = Swift.max(1, max)
     }
 
-    /// Whether a change at `changed` is at or below the path, and not too deep: the device of Linux drops the depth
-    /// and sends everything.
+    /// Whether a change at `changed` is at or below the path, and not too deep: the device of Linux drops the
+    /// depth and sends everything.
     func covers(_ changed: String) -> Bool {
         let (path, changed) = (Array(path.utf8), Array(changed.utf8))
         let slash = UInt8(ascii: "/")
@@ -140,7 +142,8 @@ final class WatchQueue: Sendable {
                 if let event = state.takeEvent() { return .success(event) }
                 switch state.end {
                 case .unwatched: return .success(nil)
-                case .lost(let loss): return .failure(XenStoreError(.connectionLost(loss), .watch, path: path))
+                case .lost(let loss):
+                    return .failure(XenStoreError(.connectionLost(loss), .watch, path: path))
                 case nil:
                     state.waiting.append(continuation)
                     return nil
@@ -150,8 +153,8 @@ final class WatchQueue: Sendable {
         }
     }
 
-    /// No event will come any more: the connection is lost, or (nil) the watch was ended here. What waits can be
-    /// read after a loss, and is dropped otherwise.
+    /// No event will come any more: the connection is lost, or (nil) the watch was ended here. What waits can
+    /// be read after a loss, and is dropped otherwise.
     func end(_ loss: ConnectionLoss?) {
         let waiting = state.with { state in
             if loss == nil { (state.events, state.read) = ([], 0) }

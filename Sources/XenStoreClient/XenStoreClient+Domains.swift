@@ -1,5 +1,5 @@
-// What can be asked about domains and of the daemon itself. Privileged, but for `domainPath` and the caller's own
-// features: others get EACCES.
+// What can be asked about domains and of the daemon itself. Privileged, but for `domainPath` and the caller's
+// own features: others get EACCES.
 
 public import XenStoreTypes
 
@@ -33,8 +33,9 @@ extension XenStoreClient {
         }
     }
 
-    /// Has the daemon serve a domain's ring: its page is grant 1 of the domain, or else its frame `gfn`; `port` is
-    /// the domain's unbound event channel. Of one that is introduced the event channel is bound anew.
+    /// Has the daemon serve a domain's ring: its page is grant 1 of the domain, or else its frame `gfn`;
+    /// `port` is the domain's unbound event channel. Of one that is introduced the event channel is bound
+    /// anew.
     public func introduce(_ domain: DomainID, gfn: UInt64, port: UInt32) async throws {
         _ = try await ask(.introduce, [domain.text, "\(gfn)", "\(port)"])
     }
@@ -81,7 +82,9 @@ extension XenStoreClient {
         _ = try await ask(.setQuota, (domain.map { [$0.text] } ?? []) + [name, "\(value)"])
     }
 
-    private func text(_ reply: [UInt8]) -> String { String(decoding: reply.prefix { $0 != 0 }, as: UTF8.self) }
+    private func text(_ reply: [UInt8]) -> String {
+        String(decoding: reply.prefix { $0 != 0 }, as: UTF8.self)
+    }
 }
 
 extension DomainID {

@@ -5,9 +5,10 @@ public import XenStoreTypes
 /// One connection to a XenStore daemon, which any number of tasks may use at once.
 ///
 /// A thread of its own moves the bytes; no thread of Swift's pool ever waits for the daemon. Requests are
-/// pipelined. The connection lasts until `close()`, until the client and the watches made by it are gone, or until it
-/// is lost: then everything that waits, and every later call, fails with `.connectionLost`. It does not come back by
-/// itself, since watches and transactions are gone with it; make a new client and look at everything again.
+/// pipelined. The connection lasts until `close()`, until the client and the watches made by it are gone, or
+/// until it is lost: then everything that waits, and every later call, fails with `.connectionLost`. It does
+/// not come back by itself, since watches and transactions are gone with it; make a new client and look at
+/// everything again.
 public final class XenStoreClient: NodeAccess {
     let connection: Connection
 

@@ -9,8 +9,8 @@ public enum XenStorePlace: Hashable, Sendable {
     case socket(String)
     /// The kernel's device for processes of a guest, or of dom0: `/dev/xen/xenbus`.
     case device(String)
-    /// The ring of a domain of a simulated host: the directory `domN`. Nobody else may use the ring meanwhile;
-    /// the domain must have been introduced.
+    /// The ring of a domain of a simulated host: the directory `domN`. Nobody else may use the ring
+    /// meanwhile; the domain must have been introduced.
     case simulatedRing(String)
 
     /// What the file at `path` is: a socket, a character device, or a simulated domain's directory.
@@ -29,8 +29,9 @@ public enum XenStorePlace: Hashable, Sendable {
         }
     }
 
-    /// Where to look, in this order, as libxenstore does: `XENSTORED_PATH` alone if it is set; otherwise `socket`
-    /// in `XENSTORED_RUNDIR` or else in /run/xenstored and /var/run/xenstored, and then the kernel's device.
+    /// Where to look, in this order, as libxenstore does: `XENSTORED_PATH` alone if it is set; otherwise
+    /// `socket` in `XENSTORED_RUNDIR` or else in /run/xenstored and /var/run/xenstored, and then the kernel's
+    /// device.
     static func candidates(path: String?, runDirectory: String?) -> [String] {
         if let path { return [path] }
         let directories = runDirectory.map { [$0] } ?? ["/run/xenstored", "/var/run/xenstored"]
@@ -39,11 +40,12 @@ public enum XenStorePlace: Hashable, Sendable {
 }
 
 extension XenStoreClient {
-    /// Connects to the daemon at `place`; nil: to the first that answers of those that libxenstore would try. The
-    /// environment variables XENSTORED_PATH (a socket, a device or a simulated domain's directory) and XENSTORED_RUNDIR
-    /// say otherwise where to look; empty ones do not count.
+    /// Connects to the daemon at `place`; nil: to the first that answers of those that libxenstore would try.
+    /// The environment variables XENSTORED_PATH (a socket, a device or a simulated domain's directory) and
+    /// XENSTORED_RUNDIR say otherwise where to look; empty ones do not count.
     ///
-    /// Throws `.notConnected`, with every place that was tried and why it would not do, or `CancellationError`.
+    /// Throws `.notConnected`, with every place that was tried and why it would not do, or
+    /// `CancellationError`.
     public static func connect(
         to place: XenStorePlace? = nil, options: XenStoreOptions = XenStoreOptions()
     ) async throws -> XenStoreClient {
@@ -53,7 +55,8 @@ extension XenStoreClient {
         return try await connect(toFirstOf: tried, options)
     }
 
-    static func connect(toFirstOf paths: [String], _ options: XenStoreOptions) async throws -> XenStoreClient {
+    static func connect(toFirstOf paths: [String], _ options: XenStoreOptions) async throws -> XenStoreClient
+    {
         var reasons: [String] = []
         for path in paths {
             do {
@@ -78,11 +81,26 @@ extension XenStoreClient {
             guard descriptor >= 0 else { throw XenStoreError(.notConnected("\(path): \(errorText(errno))")) }
             return XenStoreClient(try Connection(DeviceTransport(descriptor), options))
         case .simulatedRing(let path):
-            return XenStoreClient(try Connection(SimulatedRing(path), options))
+            let ring = try await trying(options.patience, else: "\(path): another client uses the ring") {
+                try SimulatedRing(path)
+            }
+            return XenStoreClient(try Connection(ring, options))
         }
     }
 
-    /// A connected socket. Where the daemon is slow to accept it tries again, every 5 ms, until `patience` ends.
+    /// What `attempt` returns when it is not nil: it is made every 5 ms, until `patience` ends.
+    private static func trying<Result>(
+        _ patience: Duration, else why: String, _ attempt: () throws -> Result?
+    ) async throws -> Result {
+        let deadline = ContinuousClock.now + patience
+        while true {
+            if let result = try attempt() { return result }
+            guard ContinuousClock.now < deadline else { throw XenStoreError(.notConnected(why)) }
+            try await Task.sleep(for: .milliseconds(5))
+        }
+    }
+
+    /// A connected socket. A daemon that is slow to accept is waited for.
     private static func connectedSocket(_ path: String, _ patience: Duration) async throws -> Int32 {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -95,14 +113,11 @@ extension XenStoreClient {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | flags, 0)
         guard descriptor >= 0 else { throw XenStoreError(.notConnected("\(path): \(errorText(errno))")) }
         do {
-            let deadline = ContinuousClock.now + patience
-            while true {
+            return try await trying(patience, else: "\(path): the daemon does not accept") {
                 let code = connectOnce(descriptor, address)
-                if code == 0 { return descriptor }
-                guard code == EAGAIN || code == EINTR, ContinuousClock.now < deadline else {
-                    throw XenStoreError(.notConnected("\(path): \(errorText(code))"))
-                }
-                try await Task.sleep(for: .milliseconds(5))
+                if code == EAGAIN || code == EINTR { return nil }
+                guard code == 0 else { throw XenStoreError(.notConnected("\(path): \(errorText(code))")) }
+                return descriptor
             }
         } catch {
             _ = Glibc.close(descriptor)

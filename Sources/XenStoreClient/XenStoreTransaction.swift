@@ -2,7 +2,8 @@
 
 public import XenStoreTypes
 
-/// One attempt of `XenStoreClient.withTransaction`: what is done through it is done at its end, or not at all.
+/// One attempt of `XenStoreClient.withTransaction`: what is done through it is done at its end, or not at
+/// all.
 ///
 /// It can be used by several tasks, until the closure that got it returns. After that every call throws
 /// `.transactionEnded`.
@@ -41,14 +42,15 @@ public final class XenStoreTransaction: NodeAccess {
 }
 
 extension XenStoreClient {
-    /// Carries out `body` in a transaction and commits it; again from the start, in a new one, if the commit is in
-    /// conflict with somebody else's change (EAGAIN), at most `attempts` times in all.
+    /// Carries out `body` in a transaction and commits it; again from the start, in a new one, if the commit
+    /// is in conflict with somebody else's change (EAGAIN), at most `attempts` times in all.
     ///
     /// `body` sees the tree as it was at its beginning and its own changes. It must bear being called again.
     ///
-    /// What `body` throws ends the transaction without a change and is thrown on, and so is a cancellation until
-    /// the commit is sent. A task that is cancelled after that gets `CancellationError` too, and does not learn
-    /// whether the commit took place. Throws EAGAIN (`XenStoreError.errorName`) after the last attempt.
+    /// What `body` throws ends the transaction without a change and is thrown on, and so is a cancellation
+    /// until the commit is sent. A task that is cancelled after that gets `CancellationError` too, and does
+    /// not learn whether the commit took place. Throws EAGAIN (`XenStoreError.errorName`) after the last
+    /// attempt.
     public nonisolated(nonsending) func withTransaction<Result>(
         attempts: Int = 100,
         _ body: nonisolated(nonsending) (XenStoreTransaction) async throws -> Result
