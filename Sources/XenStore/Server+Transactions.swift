@@ -250,8 +250,8 @@ extension Server {
         return mayChange(connection, change) && transactions.isTouched(path, by: change)
     }
 
-    /// Whether the connection may change the path at all: who will be refused does not wait, or waiting would tell
-    /// of nodes that it may not see.
+    /// Whether the connection may change the path at all: who will be refused does not wait, or waiting would
+    /// tell of nodes that it may not see.
     private func mayChange(_ connection: Connection, _ change: Transactions.Change) -> Bool {
         if connection.isReadOnly { return false }
         if connection.isPrivileged { return true }
