@@ -9,8 +9,8 @@
 //     76                     16     handle, the toolstack's UUID
 //     96                     -      what differs between releases; the structure ends in the machine's part
 //
-// Domains are asked for one by one, so the size is needed for one thing only: it is measured at the start, and
-// a library whose structure has another size than its release's is refused.
+// Domains are asked for one by one, so the size is needed for one thing only: it is measured at the start,
+// and a library whose structure has another size than its release's is refused.
 
 import CXen
 import Glibc
@@ -57,10 +57,10 @@ struct XenDomainLayout: Equatable {
 /// The list of domains of one release's libxenctrl.
 ///
 /// A domain's unique id is a hash of its handle, of whether it is an HVM one, and of a PV domain's
-/// shared_info_frame: all that getdomaininfo has that stays as it is for a domain's life. Two domains of the same
-/// number, kind and UUID are told apart only where they are PV domains with different frames. While the daemon
-/// maps a domain's page Xen does not give its number to another; so this matters for domains that come and go
-/// while no daemon runs.
+/// shared_info_frame: all that getdomaininfo has that stays as it is for a domain's life. Two domains of the
+/// same number, kind and UUID are told apart only where they are PV domains with different frames. While the
+/// daemon maps a domain's page Xen does not give its number to another; so this matters for domains that come
+/// and go while no daemon runs.
 final class XenDomainList: XenDomainSource {
     let name: String
     private var calls = xen_control_calls()
@@ -94,7 +94,8 @@ final class XenDomainList: XenDomainSource {
                 + "expected \(library)N of a release that is known (\(releases))")
     }
 
-    /// Fails if the library, its privileges or the running Xen do not suffice, or its structure is not `layout`'s.
+    /// Fails if the library, its privileges or the running Xen do not suffice, or its structure is not
+    /// `layout`'s.
     init(library: String, layout: XenDomainLayout) throws(HypervisorFailure) {
         name = library
         self.layout = layout
@@ -131,7 +132,8 @@ final class XenDomainList: XenDomainSource {
         return last.map { $0 + 1 } ?? 0
     }
 
-    /// Stores the first domain of `number` or above in `entry`. Returns 1, 0 if there is none, or -1 with errno.
+    /// Stores the first domain of `number` or above in `entry`. Returns 1, 0 if there is none, or -1 with
+    /// errno.
     private func next(from number: UInt16) -> Int32 {
         let room = entry.baseAddress?.assumingMemoryBound(to: xc_domaininfo_t.self)
         return calls.xc_domain_getinfolist(handle, UInt32(number), 1, room)

@@ -1,5 +1,5 @@
-// What Xen says of its domains. Two sources: libxenctrl's list of domains up to Xen 4.20 (XenDomainList.swift),
-// and libxenmanage's domain states from 4.21, here.
+// What Xen says of its domains. Two sources: libxenctrl's list of domains up to Xen 4.20
+// (XenDomainList.swift), and libxenmanage's domain states from 4.21, here.
 
 import CXen
 import Glibc
@@ -23,8 +23,8 @@ protocol XenDomainSource: AnyObject {
     func domains() throws(HypervisorFailure) -> [DomainID]
 }
 
-/// Opens the source that this machine has: libxenmanage if it is there and the running Xen knows its call, else
-/// the libxenctrl of one of `layouts`.
+/// Opens the source that this machine has: libxenmanage if it is there and the running Xen knows its call,
+/// else the libxenctrl of one of `layouts`.
 ///
 /// Fails with the reason of each that was tried.
 func openDomainSource(
@@ -44,8 +44,8 @@ func openDomainSource(
 /// The states of domains by libxenmanage (XEN_DOMCTL_get_domain_state, from Xen 4.21).
 ///
 /// A domain's unique id is Xen's own: it is not used twice before the next boot of the host. *Dying* here is
-/// Xen's *dead*: its memory is given back, and what it still waits for are mappings such as ours. That is also
-/// what getdomaininfo's `dying` flag means (specification, section B).
+/// Xen's *dead*: its memory is given back, and what it still waits for are mappings such as ours. That is
+/// also what getdomaininfo's `dying` flag means (specification, section B).
 final class XenDomainStates: XenDomainSource {
     let name: String
     private var calls = xen_manage_calls()

@@ -3,8 +3,8 @@
 import CXen
 import Glibc
 
-/// libxenforeignmemory, loaded and opened when it is first needed: few hosts need it, and it needs more privileges
-/// than a grant.
+/// libxenforeignmemory, loaded and opened when it is first needed: few hosts need it, and it needs more
+/// privileges than a grant.
 final class XenForeignMemory {
     private let library: String
     private var calls = xen_foreign_calls()

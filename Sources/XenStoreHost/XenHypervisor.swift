@@ -1,8 +1,8 @@
 // Real Xen, by its own libraries.
 //
 // Event channels and pages need libxenevtchn and libxengnttab, whose interfaces are stable; domain states
-// need libxenmanage or libxenctrl (XenDomainStates.swift). libxenforeignmemory is the second way to a page: that
-// it is missing is told when a page cannot be mapped without it.
+// need libxenmanage or libxenctrl (XenDomainStates.swift). libxenforeignmemory is the second way to a page:
+// that it is missing is told when a page cannot be mapped without it.
 //
 // Invariant: `mappings` has every page that was handed out and not unmapped.
 
@@ -196,8 +196,8 @@ extension XenHypervisor {
         }
     }
 
-    /// The page and the port that this machine's kernel keeps for the daemon, in the files that the configuration
-    /// names.
+    /// The page and the port that this machine's kernel keeps for the daemon, in the files that the
+    /// configuration names.
     func ownRing() throws(HypervisorFailure) -> (page: UnsafeMutableRawPointer, remotePort: UInt32)? {
         guard let path = configuration.kva else { return nil }
         let port: UInt32 =

@@ -1,4 +1,5 @@
-// Xen's libraries, loaded at run time: the daemon is linked with none of them, and says by name what is missing.
+// Xen's libraries, loaded at run time: the daemon is linked with none of them, and says by name what is
+// missing.
 
 import CXen
 import Glibc
@@ -30,8 +31,8 @@ func loadXenLibrary<Calls>(
     }
 }
 
-/// The files in the usual places whose names begin with `prefix`, for a message that says what is there instead
-/// of what was looked for.
+/// The files in the usual places whose names begin with `prefix`, for a message that says what is there
+/// instead of what was looked for.
 func librariesBeginning(_ prefix: String) -> [String] {
     var directories = ["/usr/local/lib", "/usr/lib64", "/usr/lib"]
     #if arch(x86_64)

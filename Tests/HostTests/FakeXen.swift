@@ -1,5 +1,5 @@
-// A host of the fake Xen for a test: Tests/FakeXen built once, and a copy of it beside a directory that stands
-// for the host.
+// A host of the fake Xen for a test: Tests/FakeXen built once, and a copy of it beside a directory that
+// stands for the host.
 
 import Foundation
 import Glibc

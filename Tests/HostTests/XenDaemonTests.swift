@@ -1,4 +1,5 @@
-// Does the daemon serve domains through Xen's libraries? The executable, with the fake libxen before its eyes.
+// Does the daemon serve domains through Xen's libraries? The executable, with the fake libxen before its
+// eyes.
 
 import Foundation
 import Glibc
