@@ -167,7 +167,9 @@ import XenStoreTypes
         let text = String(decoding: try packageFile("docs/configuration.md"), as: UTF8.self)
         for path in Configuration.keyPaths { #expect(text.contains("`\(path)`"), "\(path)") }
         for option in OptionForm.all { #expect(text.contains("`--\(option.name)"), "--\(option.name)") }
-        #expect(text.contains("XENSTORED_RUNDIR") && text.contains("XENSTORED_PATH"))
+        for variable in ["XENSTORED_RUNDIR", "XENSTORED_PATH", "SIMXEN_DIR"] {
+            #expect(text.contains("`\(variable)`"))
+        }
     }
 
     private func keyPaths(_ node: YAMLNode) -> [String] {
