@@ -1,6 +1,7 @@
 // Is a simulated guest's ring as good a way to the daemon as a socket?
 
 import Foundation
+import Glibc
 import Testing
 import XenStoreHost
 import XenStoreTypes
@@ -157,6 +158,19 @@ struct RingTests {
         var events = try await last.watch("w", token: "same").makeAsyncIterator()
         #expect(try await events.next()?.path == "w")
         #expect(try await last.readString("round") == "9")
+    }
+
+    @Test func `half a request of a client that was killed is forgotten`() async throws {
+        try await host.start(7, host.toolstack())
+        try await host.guest(7).write("a", "x")
+        // Seven bytes more in the ring (req_prod stands at offset 2052), and no signal.
+        let ring = open(host.directory + "/xen/dom7/ring", O_RDWR)
+        defer { close(ring) }
+        var produced: UInt32 = 0
+        pread(ring, &produced, 4, 2052)
+        produced += 7
+        pwrite(ring, &produced, 4, 2052)
+        #expect(try await host.guest(7).readString("a") == "x")
     }
 
     @Test func `one client a ring`() async throws {
