@@ -159,6 +159,41 @@ final class PermissionLists {
         index.insert(lists[id].hash, id)
     }
 
+    /// Checks lists against their holders, and namings against lists. `held`: the holders of each list.
+    func check(_ held: Tally, _ expect: Server.Expect) {
+        var named = 0
+        for id in 1..<UInt32(max(held.limit, 1)) where held[id] > 0 {
+            expect(Int(lists[id].references) == held[id], "a list's references are miscounted", id)
+            for position in 0..<count(id) {
+                let entry = entry(id, position)
+                if entry.ignored || entry.domain == .any { continue }
+                named += 1
+                expect(isFound(id, by: entry.domain), "a list that the domain it names does not find", id)
+            }
+        }
+        var current = 0
+        for first in firstNaming {
+            var naming = first
+            while naming != 0 {
+                current += 1
+                let next = namings[naming].next
+                expect(!namings[naming].isOver, "the naming of a domain that has ended", naming)
+                expect(next == 0 || namings[next].previous == naming, "namings are not linked", naming)
+                naming = next
+            }
+        }
+        expect(current == named, "namings and the entries of lists differ", UInt32(current))
+    }
+
+    private func isFound(_ id: PermissionsID, by domain: DomainID) -> Bool {
+        var naming = lists[id].firstNaming
+        while naming != 0 {
+            if namings[naming].domain == domain && !namings[naming].isOver { return true }
+            naming = namings[naming].nextOfList
+        }
+        return false
+    }
+
     /// How many holders the list has.
     func references(_ id: PermissionsID) -> Int { Int(lists[id].references) }
 
