@@ -18,6 +18,7 @@ let package = Package(
     products: [
         .executable(name: "xenstored", targets: ["xenstored"]),
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
+        .executable(name: "simulated-domain", targets: ["simulated-domain"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -29,7 +30,7 @@ let package = Package(
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
-        .systemLibrary(name: "CXen", providers: [.apt(["libxen-dev"])]),
+        .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
             name: "XenStoreHost",
             dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
@@ -41,6 +42,13 @@ let package = Package(
             name: "xenstored",
             dependencies: [
                 "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "simulated-domain",
+            dependencies: [
+                "XenStoreHost", "XenStoreTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -59,7 +67,9 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "HostTests",
-            dependencies: ["XenStoreHost", "XenStore", "XenStoreTypes", "XenStoreTestKit"],
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CXen",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],

@@ -56,8 +56,9 @@ struct Account: BitwiseCopyable {
     /// Refusals by quota since the last line in the log, and when that was.
     var refusals: UInt32 = 0
     var refusalLogged: UInt64 = 0
-    /// Quotas of which 80 % have been reported, by `QuotaName`'s raw value.
+    /// Quotas of which 80 % have been reported, by `QuotaName`'s raw value, and when the last one was.
     var warned: UInt16 = 0
+    var warnedAt: UInt64 = 0
     /// The domain may take the next reservation from this time on (specification, section C).
     var mayReserveAt: UInt64 = 0
 }
@@ -120,8 +121,8 @@ final class Accounts {
         return id
     }
 
-    /// Forgets a domain that has ended: what it used, its limits and features. If something is counted still, the
-    /// account stays for that alone.
+    /// Forgets a domain that has ended: what it used, its limits and features. If something is counted still,
+    /// the account stays for that alone.
     func close(_ id: AccountID) {
         let account = table[id]
         if account.nodes.now > 0 || account.memory.now > 0 || account.outstanding.now > 0 {
@@ -186,15 +187,20 @@ final class Accounts {
         if seen > most[Int(quota.rawValue)] { most[Int(quota.rawValue)] = seen }
     }
 
-    /// Forgets the most ever seen, of all accounts and in all.
+    /// From now on, the most ever seen is what is there now, of each account and of all.
     func forgetMost() {
         for quota in QuotaName.allCases { most[Int(quota.rawValue)] = 0 }
         for id in all {
-            table[id].nodes.most = table[id].nodes.now
-            table[id].watches.most = table[id].watches.now
-            table[id].transactions.most = table[id].transactions.now
-            table[id].outstanding.most = table[id].outstanding.now
-            table[id].memory.most = table[id].memory.now
+            forgetMost(&table[id].nodes, .nodes)
+            forgetMost(&table[id].watches, .watches)
+            forgetMost(&table[id].transactions, .transactions)
+            forgetMost(&table[id].outstanding, .outstanding)
+            forgetMost(&table[id].memory, .memory)
         }
+    }
+
+    private func forgetMost(_ count: inout Account.Count, _ quota: QuotaName) {
+        count.most = count.now
+        note(quota, count.now)
     }
 }

@@ -175,6 +175,18 @@ struct HashIndex {
         if mask >= 4096 && root.pointee.used * 8 < mask { resize((mask + 1) / 4) }
     }
 
+    /// Forgets all ids, and gives a large table back.
+    func removeAll() {
+        root.pointee.used = 0
+        if root.pointee.mask > 15 {
+            root.pointee.entries.deallocate()
+            root.pointee.entries = Self.table(16)
+            root.pointee.mask = 15
+        } else {
+            root.pointee.entries.update(repeating: 0, count: 16)
+        }
+    }
+
     private func resize(_ newSize: Int) {
         let old = root.pointee.entries
         let size = root.pointee.mask + 1

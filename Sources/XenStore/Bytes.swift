@@ -50,11 +50,6 @@ struct Bytes: Equatable {
 
     @inline(__always) func equals(_ text: StaticString) -> Bool { self == Bytes(text) }
 
-    @inline(__always) func hasPrefix(_ text: StaticString) -> Bool {
-        let prefix = Bytes(text)
-        return count >= prefix.count && slice(0, prefix.count) == prefix
-    }
-
     /// Where `byte` stands first, at `from` or later; nil if nowhere.
     @inline(__always) func firstIndex(of byte: UInt8, from: Int = 0) -> Int? {
         var index = from

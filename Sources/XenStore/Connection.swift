@@ -49,7 +49,6 @@ final class Connection {
     @exclusivity(unchecked) var charged = 0
 
     var firstWatch: WatchID = 0
-    var watchCount = 0
     var firstTransaction: TransactionID = 0
     var nextTransactionNumber: UInt32 = 1
     /// EAGAINs in a row that its transactions have ended with.
@@ -109,11 +108,12 @@ final class Connection {
 
     // MARK: Events
 
-    /// Queues an event, unless it is too long for a message, or `key` is not nil and an equal one is queued
-    /// and wholly unsent with no reply behind it: then whoever reads that one will see this change too.
-    func queueEvent(path: Bytes, token: Bytes, key: UInt64?) {
+    /// Queues an event and answers true, unless it is too long for a message, or `key` is not nil and an
+    /// equal one is queued and wholly unsent with no reply behind it: then whoever reads that one will see
+    /// this change too.
+    func queueEvent(path: Bytes, token: Bytes, key: UInt64?) -> Bool {
         let length = path.count + token.count + 2
-        if length > MessageHeader.payloadMax { return }
+        if length > MessageHeader.payloadMax { return false }
         let start = output.count
         let position = endPosition
         appendHeader(MessageType.watchEvent.rawValue, 0, 0)
@@ -122,14 +122,15 @@ final class Connection {
         output.append(token)
         output.append(0)
         output.set(word: UInt32(length), at: start + 12)
-        guard let key else { return }
+        guard let key else { return true }
         let valid = max(sentTotal, runStart)
-        guard let earlier = events.insert(key, position, valid: valid) else { return }
+        guard let earlier = events.insert(key, position, valid: valid) else { return true }
         let first = sentCount + Int(earlier - sentTotal)
         let isEqual = output.withBytes { all in
             all.slice(first, first + MessageHeader.size + length) == all.slice(start, all.count)
         }
         if isEqual { output.removeLast(output.count - start) }
+        return !isEqual
     }
 
     // MARK: Sending

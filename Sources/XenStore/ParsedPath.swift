@@ -70,6 +70,15 @@ final class ParsedPath {
         do { try cut() } catch { preconditionFailure("a stored path is canonical") }
     }
 
+    /// Becomes the root without a text: for a request that names no path.
+    func clear() {
+        text.removeAll(keepingCapacity: true)
+        components.removeAll(keepingCapacity: true)
+        components.append(Component(begin: 0, end: 0, hash: rootHash))
+        isSpecial = false
+        homeCount = 0
+    }
+
     private func appendHome(_ domain: DomainID) {
         text.append(Bytes("/local/domain/"))
         text.append(decimal: UInt64(domain.rawValue))

@@ -134,7 +134,8 @@ final class PermissionLists {
         }
     }
 
-    /// Marks every entry that names the domain as ignored, in all lists, whoever holds them. Costs what names it.
+    /// Marks every entry that names the domain as ignored, in all lists, whoever holds them. Costs what names
+    /// it.
     func ignore(_ domain: DomainID) {
         let number = Int(domain.rawValue)
         if number >= firstNaming.count { return }

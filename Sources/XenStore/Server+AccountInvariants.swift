@@ -1,5 +1,5 @@
-// The invariants of accounts and domains: what each has in use is what there is, and what is noted of a domain hangs
-// together (Server+Invariants.swift calls these). Costs what there is.
+// The invariants of accounts and domains: what each has in use is what there is, and what is noted of a
+// domain hangs together (Server+Invariants.swift calls these). Costs what there is.
 
 import XenStoreTypes
 
@@ -80,10 +80,22 @@ extension Server {
             var transaction = connection.firstTransaction
             while transaction != 0 {
                 use.transactions[account] += 1
-                use.memory[account] += Self.transactionCost + transactions.table[transaction].bytes
+                use.memory[account] += Self.transactionCost + bytes(of: transaction)
                 transaction = transactions.table[transaction].nextOfConnection
             }
         }
+    }
+
+    /// What a transaction's entries are counted with.
+    private func bytes(of transaction: TransactionID) -> Int {
+        var bytes = 0
+        var entry = transactions.table[transaction].firstEntry
+        while entry != 0 {
+            let it = transactions.entries[entry]
+            bytes += Transactions.entryCost + Int(it.nameCount) + Int(it.valueCount)
+            entry = it.next
+        }
+        return bytes
     }
 
     /// The chain of what a domain owns has all its nodes and no others.
@@ -108,7 +120,8 @@ extension Server {
         expect(count == account.nodes.now, "a chain of owned nodes has not all of them", id)
     }
 
-    /// The ring of a domain is its own connection, its target is introduced, and a broken ring has nothing left.
+    /// The ring of a domain is its own connection, its target is introduced, and a broken ring has nothing
+    /// left.
     private func checkDomain(_ id: AccountID, _ expect: Expect) {
         let account = accounts.table[id]
         if account.isUser { return }

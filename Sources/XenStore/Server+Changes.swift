@@ -9,10 +9,12 @@ extension Server {
     /// What a node is counted with against its owner's memory.
     static func nodeCost(name: Int, value: Int) -> Int { 96 + name + value }
 
+    /// Who is charged for a node.
     func owner(_ node: NodeID) -> AccountID {
         accounts.account(of: permissions.owner(tree.nodes[node].permissions))
     }
 
+    /// What a node is counted with.
     func cost(_ node: NodeID) -> Int {
         Self.nodeCost(name: tree.nodes[node].nameCount, value: Int(tree.nodes[node].valueCount))
     }

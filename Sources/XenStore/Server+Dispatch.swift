@@ -73,14 +73,15 @@ extension Server {
         var request = Request(
             connection: connection, header: header, payload: payload, transaction: 0, view: 0,
             isDiscarded: false)
-        if reservation.transaction != 0 && mustWait(request) {
-            if transactions.table[reservation.transaction].connection != connection.id {
+        if transactions.holder != 0 && mustWait(request) {
+            if transactions.table[transactions.holder].connection != connection.id {
                 hold(connection)
                 return false
             }
             // It gets in its own transaction's way: nobody else is to wait for that.
             endReservation()
         }
+        if connection.unsentCount == 0 { connection.unreadSince = now }
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {
             let type = try admit(&request)
@@ -92,6 +93,8 @@ extension Server {
         } catch {
             replyError(request, error)
         }
+        // Whether the next one may follow depends on what this one's reply takes.
+        if !connection.isPrivileged { recharge(connection) }
         list(connection)
         return true
     }
@@ -108,7 +111,7 @@ extension Server {
         if request.transaction == 0 { throw .noent }
         request.isDiscarded = transactions.table[request.transaction].isDoomed
         request.view = request.isDiscarded ? 0 : request.transaction
-        if request.transaction == reservation.transaction { transactions.renew(request.transaction) }
+        if request.transaction == transactions.holder { transactions.renew(request.transaction) }
         return type
     }
 

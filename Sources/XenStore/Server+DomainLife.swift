@@ -1,20 +1,22 @@
 // Domains: introduced, shut down, dead (specification, section B).
 //
-// A domain has an account from when it first owns or does something. It is introduced while the account has a ring,
-// which is a connection that the server makes itself. When the domain ends, all that was its own goes: watches first,
-// so that it hears nothing of its own end, then transactions and the connection, the nodes that it owns with all below
-// them, its place in others' permission lists, its account. That costs what it had, not what there is.
+// A domain has an account from when it first owns or does something. It is introduced while the account has a
+// ring, which is a connection that the server makes itself. When the domain ends, all that was its own goes:
+// watches first, so that it hears nothing of its own end, then transactions and the connection, the nodes
+// that it owns with all below them, its place in others' permission lists, its account. That costs what it
+// had, not what there is.
 //
-// A domain is told from a later one of the same number by its identity: whatever was noted of the first is not the
-// second's (XSA-322).
+// A domain is told from a later one of the same number by its identity: whatever was noted of the first is
+// not the second's (XSA-322).
 
 import XenStoreTypes
 
 extension Server {
-    /// Maps a domain's ring and listens to it, or, for one that is introduced already, resets the ring and listens anew.
+    /// Maps a domain's ring and listens to it, or, for one that is introduced already, resets the ring and
+    /// listens anew.
     ///
-    /// Throws EINVAL if there is no such domain, and what `World` throws where mapping or binding fails. A domain
-    /// that was not introduced before is not then; one that was stays, deactivated.
+    /// Throws EINVAL if there is no such domain, and what `World` throws where mapping or binding fails. A
+    /// domain that was not introduced before is not then; one that was stays, deactivated.
     public func introduce(_ domain: DomainID, gfn: UInt64, port: UInt32) throws(ErrorName) {
         defer { finish() }
         try attach(domain, gfn: gfn, port: port)
@@ -72,10 +74,10 @@ extension Server {
         return known.uniqueID != state.uniqueID
     }
 
-    /// Whether there is such a domain now: one that is dying is none any more. If the one that is known has ended
-    /// unnoticed, its end comes here, before anything can be said of the next one of its number (XSA-322) - unless it
-    /// is the domain that asks, for which there is then none. `noting`: something is about to be noted of
-    /// the domain, and it is remembered which one it is.
+    /// Whether there is such a domain now: one that is dying is none any more. If the one that is known has
+    /// ended unnoticed, its end comes here, before anything can be said of the next one of its number
+    /// (XSA-322) - unless it is the domain that asks, for which there is then none. `noting`: something is
+    /// about to be noted of the domain, and it is remembered which one it is.
     func exists(_ domain: DomainID, for asking: AccountID = 0, noting: Bool) -> Bool {
         if isEverlasting(domain) { return true }
         let state = world.domain(domain)
@@ -98,14 +100,11 @@ extension Server {
             world.detach(domain)
         }
         // It changes nodes without asking who has reserved them.
-        if reservation.transaction != 0 { endReservation() }
+        if transactions.holder != 0 { endReservation() }
         tree.generation += 1
         giveRootAway(account)
         removeOwned(account)
         permissions.ignore(domain)
-        for other in accounts.all where accounts.table[other].target == domain {
-            accounts.table[other].target = nil
-        }
         accounts.close(account)
         if ring != nil { fireSpecial(releaseNode, domain) }
     }
@@ -119,7 +118,8 @@ extension Server {
         set(tree.root, eventPath, permissions: permissions.intern(list))
     }
 
-    /// Removes the nodes that the domain owns. Of several above each other the topmost goes, and the others with it.
+    /// Removes the nodes that the domain owns. Of several above each other the topmost goes, and the others
+    /// with it.
     private func removeOwned(_ account: AccountID) {
         while accounts.table[account].firstOwned != 0 {
             var top = accounts.table[account].firstOwned
@@ -134,7 +134,8 @@ extension Server {
 
     // MARK: A ring's connection
 
-    /// The guest has asked for a new beginning, and the host has reset the ring: watches, transactions and buffers go.
+    /// The guest has asked for a new beginning, and the host has reset the ring: watches, transactions and
+    /// buffers go.
     public func reconnect(_ id: ConnectionID) {
         let connection = self[id]
         reset(connection)
@@ -143,8 +144,9 @@ extension Server {
         finish()
     }
 
-    /// The guest has broken its ring: watches, transactions and buffers go, and nothing is carried out or sent until it
-    /// reconnects or is introduced anew. The domain stays, so that its end is told when it comes (XSA-325).
+    /// The guest has broken its ring: watches, transactions and buffers go, and nothing is carried out or
+    /// sent until it reconnects or is introduced anew. The domain stays, so that its end is told when it
+    /// comes (XSA-325).
     public func deactivate(_ id: ConnectionID) {
         breakOff(self[id], "a ring whose indexes are wrong")
         finish()
@@ -164,8 +166,9 @@ extension Server {
 
     // MARK: Special events
 
-    /// Tells those who watch a special node that something has happened to a domain: a watch of any depth gets the
-    /// node's name; one with a depth of 1 or more, or on the domain's own path below, gets that path.
+    /// Tells those who watch a special node that something has happened to a domain: a watch of any depth
+    /// gets the node's name; one with a depth of 1 or more, or on the domain's own path below, gets that
+    /// path.
     func fireSpecial(_ node: NodeID, _ domain: DomainID) {
         if watches.isEmpty { return }
         scratch.removeAll(keepingCapacity: true)

@@ -1,14 +1,17 @@
-// The requests about domains (specification, sections A and B). Their life itself is in Server+DomainLife.swift.
+// The requests about domains (specification, sections A and B). Their life itself is in
+// Server+DomainLife.swift.
 
 import XenStoreTypes
 
 extension Server {
-    /// The protocol features that the server offers: ring reconnection, error indicator, watch depth, DOMID_ANY.
+    /// The protocol features that the server offers: ring reconnection, error indicator, watch depth,
+    /// DOMID_ANY.
     static let features: UInt32 = 15
     static let featureWatchDepth: UInt32 = 4
     static let featureAnyDomain: UInt32 = 8
 
-    /// `domid|gfn|port|[...]`: maps the domain's ring and listens to it; for one that is introduced already, anew.
+    /// `domid|gfn|port|[...]`: maps the domain's ring and listens to it; for one that is introduced already,
+    /// anew.
     func introduce(_ request: Request) throws(ErrorName) {
         let strings = try arguments(request, 3, Int.max)
         let domain = try domainID(strings[0])
@@ -31,8 +34,8 @@ extension Server {
         replyOK(request)
     }
 
-    /// The account of the introduced domain that the request names. Throws EINVAL for the daemon's own and the control
-    /// domain, which never end, ENOENT for one that is not introduced.
+    /// The account of the introduced domain that the request names. Throws EINVAL for the daemon's own and
+    /// the control domain, which never end, ENOENT for one that is not introduced.
     private func introduced(_ request: Request) throws(ErrorName) -> AccountID {
         let domain = try domainID(argument(request))
         if !world.hasHypervisor || isEverlasting(domain) { throw .inval }
@@ -99,7 +102,8 @@ extension Server {
         replyOK(request)
     }
 
-    /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such domain.
+    /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such
+    /// domain.
     func existingDomain(
         _ text: Bytes, _ request: Request, noting: Bool = false
     ) throws(ErrorName) -> DomainID {

@@ -18,6 +18,7 @@ extension Server {
         }
         checkTree(expect)
         checkSnapshots(expect)
+        checkKept(expect)
         checkConnections(expect)
         checkAccounts(expect)
         return findings
@@ -116,6 +117,20 @@ extension Server {
         expect(open == users, "snapshots that nobody uses", users)
     }
 
+    /// What is kept for transactions only: dead nodes, and versions.
+    private func checkKept(_ expect: Expect) {
+        var kept = 0
+        forEachNode { node in
+            if tree.nodes[node].isDead { kept += Tree.deadCost + tree.nodes[node].nameCount }
+            var version = tree.nodes[node].older
+            while version != 0 {
+                kept += Tree.versionCost + Int(tree.versions[version].valueCount)
+                version = tree.versions[version].older
+            }
+        }
+        expect(kept == tree.keptBytes, "what is kept for transactions is miscounted", 0)
+    }
+
     /// Watches and transactions of each connection.
     private func checkConnections(_ expect: Expect) {
         var watched = 0
@@ -138,7 +153,8 @@ extension Server {
             let isHeld = reservation.held.contains(connection.id)
             expect(isHeld == connection.isHeld, "a connection waits for nothing", connection.id)
         }
-        expect(reservation.transaction != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
+        expect(transactions.holder != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
+        expect(transactions.holder != 0 || transactions.heldNodes.count == 0, "nodes held for nobody", 0)
         expect(watched == watches.count, "watches of nobody", UInt32(watches.count))
         expect(begun == transactions.count, "transactions of nobody", 0)
     }

@@ -1,35 +1,43 @@
 // The requests about nodes (specification, section A).
 //
-// Each goes the same way: the path is parsed, the nearest existing node found in the request's view, what was
-// looked at noted in the transaction, permission checked, then quotas; and only then is anything changed.
+// Each goes the same way: the path is parsed, the nearest existing node found in the request's view,
+// permission checked, what was looked at noted in the transaction, then quotas checked; and only then is
+// anything changed.
 
 import XenStoreTypes
 
 extension Server {
-    /// Finds the path of the request in its view and notes in the transaction that it looked at it. `over`:
-    /// that would be more nodes than the transaction may touch; then nothing is noted, and the caller throws
-    /// after its own checks.
+    /// Finds the path of the request in its view, checks the right, and notes in the transaction that it was
+    /// looked at.
+    ///
+    /// Throws EACCES; and ENOSPC where that is more nodes than the transaction may touch. Neither leaves a
+    /// note: whether the transaction commits must not tell what happens to a node that the client may not
+    /// see.
     private func look(
-        _ request: Request, _ seen: Entry.Seen
-    ) -> (found: (place: Place, level: Int), over: Bool) {
+        _ request: Request, _ right: Rights, _ seen: Entry.Seen
+    ) throws(ErrorName) -> (place: Place, level: Int) {
         let view = request.view
         var found = transactions.nearest(view, path)
-        if view == 0 { return (found, false) }
-        let level = min(found.level + 1, path.depth)
-        if isOverTouched(request, from: level, to: level) { return (found, true) }
+        try check(request, found, right)
+        if view == 0 { return found }
+        if isOverTouched(request, found, to: min(found.level + 1, path.depth)) {
+            throw refused(request.connection, .transactionNodes)
+        }
         transactions.note(view, path, found, seen)
         // Looking may have made the entry by which the place is known.
         if found.place.entry == 0 { found.place.entry = transactions.entry(view, path, found.level) }
-        return (found, false)
+        return found
     }
 
-    /// Whether touching these levels of the path would be more nodes than the transaction may touch.
-    private func isOverTouched(_ request: Request, from level: Int, to last: Int) -> Bool {
+    /// Whether touching the path below `found`, down to the level `last`, would be more nodes than the
+    /// transaction may touch; or `found` itself where that is all of the path.
+    private func isOverTouched(_ request: Request, _ found: (place: Place, level: Int), to last: Int) -> Bool
+    {
         let connection = request.connection
         if connection.isPrivileged { return false }
         let limit = accounts.limit(connection.account, .transactionNodes)
         let touched = transactions.table[request.view].touched
-        let newly = transactions.newlyTouched(request.view, path, from: level, to: last)
+        let newly = transactions.newlyTouched(request.view, path, found, to: last)
         accounts.note(.transactionNodes, touched + newly)
         return limit != 0 && newly > 0 && touched + newly > Int(limit)
     }
@@ -38,9 +46,7 @@ extension Server {
     private func existing(
         _ request: Request, _ right: Rights, _ seen: Entry.Seen
     ) throws(ErrorName) -> Place {
-        let (found, over) = look(request, seen)
-        try check(request, found, right)
-        if over { throw refused(request.connection, .transactionNodes) }
+        let found = try look(request, right, seen)
         if found.level < path.depth { throw .noent }
         return found.place
     }
@@ -108,7 +114,7 @@ extension Server {
     private func listGeneration(_ view: TransactionID, _ place: Place) -> UInt64 {
         if view == 0 { return tree.nodes[place.node].childrenChanged }
         let transaction = transactions.table[view]
-        if transaction.sequence > 0 { return 1 << 62 | UInt64(transaction.sequence) }
+        if transaction.sequence > 0 { return 1 << 62 | transaction.sequence }
         return min(tree.nodes[place.node].childrenChanged, transaction.generation)
     }
 
@@ -150,9 +156,7 @@ extension Server {
     /// it stays.
     private func put(_ request: Request, _ value: Bytes, replacing: Bool) throws(ErrorName) {
         let connection = request.connection
-        let (found, over) = look(request, .node)
-        try check(request, found, .write)
-        if over { throw refused(connection, .transactionNodes) }
+        let found = try look(request, .write, .node)
         if found.level == path.depth && !replacing { return }
         try checkQuotas(request, found, value)
         if request.isDiscarded { return }
@@ -184,14 +188,17 @@ extension Server {
         let created = path.depth - found.level
         var bytes = value.count
         if created > 0 {
-            if request.view != 0 && isOverTouched(request, from: found.level + 1, to: path.depth) {
+            if request.view != 0 && isOverTouched(request, found, to: path.depth) {
                 throw refused(connection, .transactionNodes)
             }
             let delta = request.view == 0 ? 0 : transactions.table[request.view].nodesDelta
             try checkNodes(connection, adding: created + delta)
             bytes += created * Self.nodeCost(name: 0, value: 0) + path.text.count
+        } else if request.view == 0 {
+            bytes -= Int(tree.nodes[found.place.node].valueCount)
         } else {
-            bytes -= transactions.state(request.view, found.place).value.count
+            // The transaction keeps the value beside the node's until it ends.
+            bytes -= Int(transactions.entries[found.place.entry].valueCount)
         }
         try checkMemory(connection, adding: bytes)
     }
@@ -199,9 +206,7 @@ extension Server {
     func remove(_ request: Request) throws(ErrorName) {
         try parse(argument(request), request.connection)
         if path.depth == 0 { throw .inval }
-        let (found, over) = look(request, .node)
-        try check(request, found, .write)
-        if over { throw refused(request.connection, .transactionNodes) }
+        let found = try look(request, .write, .node)
         if found.level < path.depth {
             // Absent is as good as removed, if only its parent is there.
             if found.level < path.depth - 1 { throw .noent }
@@ -231,18 +236,15 @@ extension Server {
         let strings = try permissionStrings(request)
         let list = try permissionList(connection, strings.dropFirst())
         try parse(strings[0], connection, allowSpecial: true)
-        let (found, over) = look(request, .node)
-        try check(request, found, .owner)
-        if over { throw refused(connection, .transactionNodes) }
-        if found.level < path.depth { throw .noent }
-        let state = transactions.state(request.view, found.place)
+        let place = try existing(request, .owner, .node)
+        let state = transactions.state(request.view, place)
         if !connection.isPrivileged && list[0].domain != permissions.owner(state.permissions) { throw .perm }
         if !request.isDiscarded {
             if request.view != 0 {
-                transactions.setPermissions(request.view, path, found.place, permissions.intern(list))
+                transactions.setPermissions(request.view, path, place, permissions.intern(list))
             } else {
                 tree.generation += 1
-                set(found.place.node, path, permissions: permissions.intern(list))
+                set(place.node, path, permissions: permissions.intern(list))
             }
         }
         replyOK(request)
@@ -255,7 +257,15 @@ extension Server {
         if !connection.isPrivileged {
             let limit = accounts.limit(connection.account, .nodePermissions)
             accounts.note(.nodePermissions, strings.count - 1)
-            if limit != 0 && strings.count - 1 > Int(limit) { throw refused(connection, .nodePermissions) }
+            if limit != 0 && strings.count - 1 > Int(limit) {
+                // The path is checked later than this; the log gets it only if it is one.
+                do throws(ErrorName) {
+                    try path.parse(strings[0], home: connection.home, allowSpecial: true)
+                } catch {
+                    path.clear()
+                }
+                throw refused(connection, .nodePermissions)
+            }
         }
         return strings
     }

@@ -3,8 +3,8 @@
 import XenStoreTypes
 
 extension Server {
-    /// Refusals of one domain are logged at most this often, in nanoseconds.
-    private static let refusalPause: UInt64 = 5_000_000_000
+    /// Refusals of one domain are logged at most this often, and warnings too, in nanoseconds.
+    private static let pause: UInt64 = 5_000_000_000
 
     /// Throws ENOSPC if `used` of something is more than the connection's domain may have.
     func checkCount(_ connection: Connection, _ quota: QuotaName, _ used: Int) throws(ErrorName) {
@@ -29,28 +29,35 @@ extension Server {
         return .nospc
     }
 
-    /// Counts a refusal of the request at hand, and logs it unless there was a line of late.
+    /// Counts a refusal of the request at hand, and logs it unless there was a line of late. `path` is the
+    /// request's, or clear if it has none.
     func refuse(_ connection: Connection, _ quota: QuotaName) {
         let account = connection.account
         accounts.table[account].refusals += 1
         let last = accounts.table[account].refusalLogged
-        if last != 0 && now < last + Self.refusalPause { return }
-        accounts.table[account].refusalLogged = max(now, 1)
+        let isLogged = last == 0 || now >= last + Self.pause
+        if !isLogged && !configuration.tracing.contains(.acc) { return }
         var line = Line("quota ")
         line.add(quota.name)
         line.add(" of ")
         line.add(subject: connection.subject)
         line.add(" exceeded: limit ")
         line.add(Int(accounts.limit(account, quota)))
-        line.add(", path ")
-        path.withText { line.add($0.slice(0, min($0.count, 200))) }
+        if !path.text.isEmpty {
+            line.add(", path ")
+            path.withText { line.add($0.slice(0, min($0.count, 200))) }
+        }
+        if configuration.tracing.contains(.acc) { world.trace(line.bytes.span) }
+        if !isLogged { return }
         line.add(", refusals since the last line ")
         line.add(Int(accounts.table[account].refusals))
+        accounts.table[account].refusalLogged = max(now, 1)
         accounts.table[account].refusals = 0
         log(.warning, line)
     }
 
-    /// Warns once when a domain has come to 80 % of a quota, and again only after it has been below.
+    /// Warns once when a domain has come to 80 % of a quota, and again only after it has been below; or
+    /// later, where there was a warning of late.
     func warnOfUse(_ account: AccountID, _ quota: QuotaName) {
         let record = accounts.table[account]
         if record.isUser || record.number == UInt32(configuration.privilegedDomain.rawValue) { return }
@@ -71,7 +78,9 @@ extension Server {
             return
         }
         if record.warned & bit != 0 { return }
+        if record.warnedAt != 0 && now < record.warnedAt + Self.pause { return }
         accounts.table[account].warned |= bit
+        accounts.table[account].warnedAt = max(now, 1)
         var line = Line("domain ")
         line.add(Int(record.number))
         line.add(" uses ")

@@ -2,10 +2,11 @@
 
 import XenStoreTypes
 
-/// The right of one transaction to find what it touched unchanged. After two EAGAINs in a row a connection's
-/// next transaction gets it, for 20 ms at most; others' changes to what it touched wait until then. It moves
-/// its snapshot to now with every request, which is right since nothing that it touched can have changed. (So
-/// whatever changes the tree without asking `mustWait` first has to end the reservation.)
+/// The right of one transaction, `transactions.holder`, to find what it touched unchanged. After two EAGAINs
+/// in a row a connection's next transaction gets it, for 20 ms at most; others' changes to what it touched
+/// wait until then. It moves its snapshot to now with every request, which is right since nothing that it
+/// touched can have changed. (So whatever changes the tree without asking `mustWait` first has to end the
+/// reservation.)
 struct Reservation {
     /// Longest time, in nanoseconds.
     static let duration: UInt64 = 20_000_000
@@ -14,11 +15,10 @@ struct Reservation {
     /// EAGAINs in a row that earn one.
     static let conflicts = 2
 
-    /// 0: nobody has it.
-    var transaction: TransactionID = 0
     var start: UInt64 = 0
     var deadline: UInt64 = 0
-    /// Connections whose next request waits for its end, in the order in which they came.
+    /// Connections whose next request waits for its end, in the order in which they came. Nobody gets the
+    /// next reservation before all of them have gone on.
     var held: [UInt32] = []
 }
 
@@ -26,6 +26,7 @@ extension Server {
     func transactionStart(_ request: Request) throws(ErrorName) {
         let connection = request.connection
         if request.transaction != 0 { throw .busy }
+        path.clear()
         if !connection.isPrivileged {
             let open = accounts.table[connection.account].transactions.now
             try checkCount(connection, .transactions, open + 1)
@@ -66,8 +67,8 @@ extension Server {
     /// Makes the transaction's changes part of the tree, or none of them, and ends it.
     ///
     /// Throws ENOSPC when the domain would own more nodes than its quota, EAGAIN when something that the
-    /// transaction looked at or changed has been changed by others since it began, a domain to which it gave a node
-    /// has ended since, or it is doomed.
+    /// transaction looked at or changed has been changed by others since it began, a domain to which it gave
+    /// a node has ended since, or it is doomed.
     private func commit(_ transaction: TransactionID, _ connection: Connection) throws(ErrorName) {
         defer { end(transaction, connection) }
         let it = transactions.table[transaction]
@@ -79,6 +80,7 @@ extension Server {
             connection.conflicts = 0
             return
         }
+        path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
         if transactions.hasConflict(transaction) || transactions.givesToEnded(transaction) {
             connection.conflicts += 1
@@ -155,7 +157,7 @@ extension Server {
         accounts.count(connection.account, .transactions, -1)
         accounts.count(connection.account, .memory, -charge)
         traceLife("DESTROY", "transaction", transactions.table[transaction].number)
-        if reservation.transaction == transaction { endReservation() }
+        if transactions.holder == transaction { endReservation() }
         transactions.end(transaction, first: &connection.firstTransaction)
     }
 
@@ -197,14 +199,15 @@ extension Server {
         log(.warning, line)
         accounts.count(connection.account, .memory, -transactions.table[transaction].bytes)
         transactions.doom(transaction)
-        if reservation.transaction == transaction { endReservation() }
+        if transactions.holder == transaction { endReservation() }
     }
 
     // MARK: Reservation
 
     private func reserve(_ transaction: TransactionID, _ connection: Connection) {
-        if reservation.transaction != 0 || now < accounts.table[connection.account].mayReserveAt { return }
-        reservation.transaction = transaction
+        if transactions.holder != 0 || !reservation.held.isEmpty { return }
+        if now < accounts.table[connection.account].mayReserveAt { return }
+        transactions.reserve(transaction)
         reservation.start = now
         reservation.deadline = now + Reservation.duration
         if configuration.tracing.contains(.wrl) { traceLife("RESERVE", "transaction", connection.id) }
@@ -212,25 +215,25 @@ extension Server {
 
     /// Whoever waits may go on, at the next `finish`.
     func endReservation() {
-        let connection = connections[Int(transactions.table[reservation.transaction].connection)]
+        let connection = connections[Int(transactions.table[transactions.holder].connection)]
         if let connection {
             let used = now - reservation.start
             accounts.table[connection.account].mayReserveAt = now + used * Reservation.pause
         }
-        reservation.transaction = 0
+        transactions.endReservation()
     }
 
     /// Whether the request would change what the transaction with the reservation has touched.
     func mustWait(_ request: Request) -> Bool {
         let connection = request.connection
-        let holder = reservation.transaction
         let number = request.header.transactionID
         if number != 0 {
             let transaction = transactions.find(connection.id, number)
-            if transaction == holder || transaction == 0 { return false }
-            let isCommit = request.header.type == MessageType.transactionEnd.rawValue
+            if transaction == transactions.holder || transaction == 0 { return false }
+            let isCommit =
+                request.header.type == MessageType.transactionEnd.rawValue && request.payload.equals("T\0")
             return isCommit && !transactions.table[transaction].isDoomed
-                && wouldChange(transaction, touchedBy: holder)
+                && wouldChange(transaction)
         }
         let change: Transactions.Change
         switch MessageType(rawValue: request.header.type) {
@@ -245,22 +248,30 @@ extension Server {
         } catch {
             return false
         }
-        return transactions.isTouched(holder, path, by: change)
+        return mayChange(connection, change) && transactions.isTouched(path, by: change)
     }
 
-    private func wouldChange(_ transaction: TransactionID, touchedBy holder: TransactionID) -> Bool {
+    /// Whether the connection may change the path at all: who will be refused does not wait, or waiting would
+    /// tell of nodes that it may not see.
+    private func mayChange(_ connection: Connection, _ change: Transactions.Change) -> Bool {
+        if connection.isReadOnly { return false }
+        if connection.isPrivileged { return true }
+        let found = tree.nearest(path, at: live)
+        if found.node == 0 { return false }
+        let right: Rights = change == .permissions ? .owner : .write
+        return rights(connection, tree.nodes[found.node].permissions).contains(right)
+    }
+
+    /// Whether the commit of a transaction would change what the one with the reservation has touched.
+    private func wouldChange(_ transaction: TransactionID) -> Bool {
         let entries = transactions.entries
         var entry = transactions.table[transaction].firstEntry
         while entry != 0 {
-            let state = entries[entry].state
-            if state != .unchanged {
+            if entries[entry].state != .unchanged {
                 scratch.removeAll(keepingCapacity: true)
                 transactions.appendPath(entry, to: &scratch)
                 scratch.withBytes { path.load(canonical: $0) }
-                let hasList = entries[entry].permissions != 0
-                let change: Transactions.Change =
-                    state == .removed ? .removal : state == .changed && hasList ? .permissions : .value
-                if transactions.isTouched(holder, path, by: change) { return true }
+                if transactions.isTouched(path, by: transactions.change(entry)) { return true }
             }
             entry = entries[entry].next
         }
@@ -273,20 +284,24 @@ extension Server {
         reservation.held.append(connection.id)
     }
 
-    /// Ends every input: those who waited for a reservation go on once nobody has it, and what is kept for
-    /// transactions is brought within its bounds.
-    func finish() {
-        while reservation.transaction == 0, !reservation.held.isEmpty {
-            let held = reservation.held
-            reservation.held = []
-            for id in held { connections[Int(id)]?.isHeld = false }
-            for id in held {
-                guard let connection = connections[Int(id)], !connection.isHeld else { continue }
-                carryOutWaiting(connection)
-                recharge(connection)
-                list(connection)
-            }
+    /// Lets go on all who waited, in the order in which they came.
+    private func release() {
+        for id in reservation.held { connections[Int(id)]?.isHeld = false }
+        for id in reservation.held {
+            guard let connection = connections[Int(id)] else { continue }
+            carryOutWaiting(connection)
+            recharge(connection)
+            list(connection)
         }
+        reservation.held.removeAll()
+    }
+
+    /// Ends every input: what is kept for transactions is brought within its bounds, which may end the
+    /// reservation, and those who waited for one go on once nobody has it.
+    func finish() {
+        boundSnapshots()
+        if transactions.holder != 0 || reservation.held.isEmpty { return }
+        release()
         boundSnapshots()
     }
 }

@@ -67,7 +67,7 @@ extension Server {
         let home = UInt64(watches.table[watch].homeCount)
         let key = isSpecial ? nil : hash(pathHash &+ home, watches.token(watch))
         if connection.unsentCount == 0 { connection.unreadSince = now }
-        connection.queueEvent(path: path, token: watches.token(watch), key: key)
+        if !connection.queueEvent(path: path, token: watches.token(watch), key: key) { return }
         if connection.isSocket && connection.unsentCount > configuration.socketOutputMax {
             breakOff(connection, "too much that is not read")
         }
@@ -115,7 +115,6 @@ extension Server {
         }
         let watch = watches.insert(
             connection.id, path, token, depth: depth, first: &connection.firstWatch)
-        connection.watchCount += 1
         accounts.count(connection.account, .watches, 1)
         accounts.count(connection.account, .memory, watches.cost(watch))
         warnOfUse(connection.account, .watches)
@@ -147,7 +146,6 @@ extension Server {
         accounts.count(connection.account, .memory, -watches.cost(watch))
         traceLife("DESTROY", "watch", watch)
         watches.remove(watch, first: &connection.firstWatch)
-        connection.watchCount -= 1
     }
 
     func dropWatches(of connection: Connection) {

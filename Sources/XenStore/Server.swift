@@ -147,7 +147,8 @@ public final class Server {
         return ConnectionID(rawValue: id)
     }
 
-    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now on.
+    /// The peer is gone: its watches, transactions and buffers go. The id may be given to another from now
+    /// on.
     public func disconnect(_ id: ConnectionID) {
         drop(self[id])
         finish()
@@ -166,11 +167,18 @@ public final class Server {
         freeConnections.append(connection.id)
     }
 
-    /// A domain whose ring has gone is introduced no more, and has no target.
+    /// A domain whose ring has gone is introduced no more: it has no target, and is nobody's. The next domain
+    /// of its id is another.
     private func leaveRing(_ connection: Connection) {
-        if accounts.table[connection.account].ring?.rawValue != connection.id { return }
-        accounts.table[connection.account].ring = nil
-        accounts.table[connection.account].target = nil
+        let account = connection.account
+        if accounts.table[account].ring?.rawValue != connection.id { return }
+        accounts.table[account].ring = nil
+        accounts.table[account].target = nil
+        for id in accounts.all {
+            if let target = accounts.table[id].target, accounts.known(target) == account {
+                accounts.table[id].target = nil
+            }
+        }
     }
 
     subscript(_ id: ConnectionID) -> Connection {
@@ -265,12 +273,12 @@ public final class Server {
     /// The time, in nanoseconds of a clock that never goes back.
     public func advance(to now: UInt64) {
         self.now = max(self.now, now)
-        if reservation.transaction != 0 && self.now >= reservation.deadline { endReservation() }
+        if transactions.holder != 0 && self.now >= reservation.deadline { endReservation() }
         finish()
     }
 
     /// When `advance` must be called next, if nothing else happens before.
-    public var nextDeadline: UInt64? { reservation.transaction != 0 ? reservation.deadline : nil }
+    public var nextDeadline: UInt64? { transactions.holder != 0 ? reservation.deadline : nil }
 
     // MARK: Settings
 

@@ -44,7 +44,7 @@ struct Transaction: BitwiseCopyable {
     /// Entries of nodes that it looked at or changed; these count against `transaction-nodes`.
     var touched = 0
     /// Count of changes so far.
-    var sequence: UInt32 = 0
+    var sequence: UInt64 = 0
     var hasRemovals = false
     /// What the commit will add to the number of nodes of the connection's domain.
     var nodesDelta = 0
@@ -98,8 +98,8 @@ struct Entry: BitwiseCopyable {
     /// Its own permission list; 0: the base's.
     var permissions: PermissionsID = 0
     /// Count of changes when it was created or first changed, and when it was last removed.
-    var sequence: UInt32 = 0
-    var removedAt: UInt32 = 0
+    var sequence: UInt64 = 0
+    var removedAt: UInt64 = 0
     var firstAdded: EntryID = 0
     var lastAdded: EntryID = 0
     var nextAdded: EntryID = 0

@@ -60,7 +60,7 @@ extension Transactions {
     private func hasAppeared(_ entry: EntryID) -> Bool {
         let parent = entries[entries[entry].parent].base
         if parent == 0 || tree.nodes[parent].isDead { return false }
-        return tree.child(of: parent, named: name(entry), hash: entries[entry].hash) != 0
+        return tree.child(of: parent, named: name(entry), hash: entries[entry].hash, at: live) != 0
     }
 
     private func hasChanged(below top: NodeID, since generation: UInt64) -> Bool {
@@ -76,46 +76,69 @@ extension Transactions {
     /// What a request is about to do to a path.
     enum Change { case value, permissions, removal }
 
-    /// Whether that would make the transaction `id` conflict.
-    func isTouched(_ id: TransactionID, _ path: ParsedPath, by change: Change) -> Bool {
-        let found = tree.nearest(path, at: live)
-        for level in (path.isSpecial ? 1 : 0)...path.depth where seen(id, path, level).contains(.subtree) {
-            return true
+    /// What the commit of a changed entry does to its path. A node that is removed and created anew is gone
+    /// with all below it.
+    func change(_ entry: EntryID) -> Change {
+        if entries[entry].state == .removed || entries[entry].seen.contains(.subtree) { return .removal }
+        return entries[entry].state == .changed && entries[entry].permissions != 0 ? .permissions : .value
+    }
+
+    /// Gives the reservation to a transaction, which has touched nothing yet.
+    func reserve(_ id: TransactionID) { holder = id }
+
+    /// Nobody has the reservation from here on.
+    func endReservation() {
+        holder = 0
+        heldNodes.removeAll()
+    }
+
+    /// Remembers that the one with the reservation has touched a node, and with it all above.
+    func hold(_ node: NodeID) {
+        var node = node
+        while node != 0 && !isHeld(node) {
+            heldNodes.insert(tree.nodes[node].hash, node)
+            node = tree.nodes[node].parent
         }
+    }
+
+    /// Whether the one with the reservation has touched the node or anything below it.
+    private func isHeld(_ node: NodeID) -> Bool { heldNodes.first(tree.nodes[node].hash) { $0 == node } != 0 }
+
+    /// Whether that would make the transaction with the reservation conflict.
+    func isTouched(_ path: ParsedPath, by change: Change) -> Bool {
+        let found = tree.nearest(path, at: live)
+        if table[holder].hasRemovals && isRemoved(holder, path) { return true }
         if found.level < path.depth {
             // Nothing is removed from where nothing is.
             if change != .value || (found.level == 0 && path.isSpecial) { return false }
-            return seen(id, path, found.level).contains(.children)
-                || seen(id, path, found.level + 1).contains(.absence)
+            return seen(path, found.level).contains(.children)
+                || seen(path, found.level + 1).contains(.absence)
         }
-        let seen = seen(id, path, path.depth)
+        let seen = seen(path, path.depth)
         switch change {
         case .value: return seen.contains(.node)
         case .permissions: return seen.contains(.node) || seen.contains(.anchor)
         case .removal:
-            if path.depth > 0 && self.seen(id, path, path.depth - 1).contains(.children) { return true }
-            return hasEntry(id, below: found.node)
+            if path.depth > 0 && self.seen(path, path.depth - 1).contains(.children) { return true }
+            return isHeld(found.node)
         }
     }
 
-    private func seen(_ id: TransactionID, _ path: ParsedPath, _ level: Int) -> Entry.Seen {
-        let entry = entry(id, path, level)
-        return entry == 0 ? [] : entries[entry].seen
-    }
-
-    /// Whether the transaction touched the node or anything below it.
-    private func hasEntry(_ id: TransactionID, below top: NodeID) -> Bool {
-        var entry = table[id].firstEntry
-        while entry != 0 {
-            var above = entry
-            while entries[above].base == 0 { above = entries[above].parent }
-            var node = entries[above].base
-            while node != 0 {
-                if node == top { return true }
-                node = tree.nodes[node].parent
-            }
-            entry = entries[entry].next
+    /// Whether the transaction removed the node, or one above it, at some time.
+    private func isRemoved(_ id: TransactionID, _ path: ParsedPath) -> Bool {
+        var place = top(id, path)
+        var level = path.isSpecial ? 1 : 0
+        while !place.isNone {
+            if place.entry != 0 && entries[place.entry].seen.contains(.subtree) { return true }
+            if level == path.depth { return false }
+            level += 1
+            place = self.place(id, path, level, below: place)
         }
         return false
+    }
+
+    private func seen(_ path: ParsedPath, _ level: Int) -> Entry.Seen {
+        let entry = entry(holder, path, level)
+        return entry == 0 ? [] : entries[entry].seen
     }
 }

@@ -12,11 +12,14 @@ final class Transactions {
     let tree: Tree
     private let index = HashIndex()
     private let numbers = HashIndex()
-    private let bytes: ByteStore
+    let bytes: ByteStore
     let permissions: PermissionLists
     private let hash: KeyedHash
     private(set) var oldest: TransactionID = 0
     private var youngest: TransactionID = 0
+    /// The transaction with the reservation, or 0; and the nodes that it has touched, with all above them.
+    @exclusivity(unchecked) var holder: TransactionID = 0
+    let heldNodes = HashIndex()
 
     init(_ tree: Tree, _ hash: KeyedHash) {
         self.tree = tree
@@ -30,6 +33,7 @@ final class Transactions {
         entries.destroy()
         index.destroy()
         numbers.destroy()
+        heldNodes.destroy()
     }
 
     var count: Int { table.count }
@@ -145,6 +149,31 @@ final class Transactions {
         return index.first(entryKey(id, key)) { entries[$0].transaction == id && entries[$0].base == base }
     }
 
+    /// What the transaction knows of the path's first component, "/" or a special name.
+    func top(_ id: TransactionID, _ path: ParsedPath) -> Place {
+        let level = path.isSpecial ? 1 : 0
+        return Place(
+            node: tree.find(path, level, at: table[id].generation), entry: entry(id, path, level))
+    }
+
+    /// What the transaction knows of the path's first `level` components, if `above` is that of one less: the
+    /// snapshot's node and its own entry, whether or not they exist in the view. Costs the same at every
+    /// depth.
+    func place(_ id: TransactionID, _ path: ParsedPath, _ level: Int, below above: Place) -> Place {
+        let key = path.hash(at: level)
+        let entry = index.first(entryKey(id, key)) {
+            if entries[$0].transaction != id || entries[$0].hash != key { return false }
+            let base = entries[$0].base
+            let isBelow =
+                base == 0 ? entries[$0].parent == above.entry : tree.nodes[base].parent == above.node
+            let name = name($0)
+            return isBelow && path.withName(level) { $0 == name }
+        }
+        if entry != 0 { return Place(node: entries[entry].base, entry: entry) }
+        let node = above.node == 0 ? 0 : tree.child(of: above.node, path, level, at: table[id].generation)
+        return Place(node: node, entry: 0)
+    }
+
     private func isNamed(_ entry: EntryID, _ path: ParsedPath, _ level: Int) -> Bool {
         var entry = entry
         var level = level
@@ -163,10 +192,25 @@ final class Transactions {
 
     /// Appends the absolute path of an entry.
     func appendPath(_ entry: EntryID, to text: inout [UInt8]) {
-        if entries[entry].base != 0 { return tree.appendPath(entries[entry].base, to: &text) }
-        appendPath(entries[entry].parent, to: &text)
-        if text.last != 0x2F { text.append(0x2F) }
-        text.append(name(entry))
+        // Names are met from the leaf up: make room for those that no node has first.
+        var count = 0
+        var above = entry
+        while entries[above].base == 0 {
+            count += Int(entries[above].nameCount) + 1
+            above = entries[above].parent
+        }
+        let base = entries[above].base
+        if base != tree.root || count == 0 { tree.appendPath(base, to: &text) }
+        var end = text.count + count
+        text.append(contentsOf: repeatElement(0x2F, count: count))
+        above = entry
+        while entries[above].base == 0 {
+            let name = self.name(above)
+            end -= name.count
+            for position in 0..<name.count { text[end + position] = name[position] }
+            end -= 1
+            above = entries[above].parent
+        }
     }
 
     /// The entry of a place, made if there is none.
@@ -175,15 +219,14 @@ final class Transactions {
         return insert(id, path, level, base: place.node, parent: 0)
     }
 
-    /// The entry of a path that is absent in the transaction's view, made if there is none.
+    /// The entry of a path that is absent in the transaction's view, made if there is none. `parent` is the
+    /// entry of what stands above it.
     private func absentEntry(
         _ id: TransactionID, _ path: ParsedPath, _ level: Int, parent: EntryID
     ) -> EntryID {
-        let known = entry(id, path, level)
-        if known != 0 { return known }
         // The snapshot may have a node here, below one that the transaction has removed.
-        let base = tree.find(path, level, at: table[id].generation)
-        return insert(id, path, level, base: base, parent: parent)
+        let known = place(id, path, level, below: Place(node: entries[parent].base, entry: parent))
+        return known.entry != 0 ? known.entry : insert(id, path, level, base: known.node, parent: parent)
     }
 
     private func insert(
@@ -206,136 +249,36 @@ final class Transactions {
         let last = table[id].lastEntry
         if last == 0 { table[id].firstEntry = new } else { entries[last].next = new }
         table[id].lastEntry = new
+        if id == holder && base != 0 { hold(base) }
         return new
     }
 
     private func mark(_ id: TransactionID, _ entry: EntryID, _ seen: Entry.Seen) {
-        let before = entries[entry].seen.subtracting(.anchor)
+        let before = isTouched(entry)
         entries[entry].seen.formUnion(seen)
-        if before.isEmpty && !seen.subtracting(.anchor).isEmpty { table[id].touched += 1 }
-    }
-
-    // MARK: Looking
-
-    /// The node that the path names in the transaction's view (0: the live tree) and the path's depth, or the
-    /// nearest ancestor that exists there and its depth; for an absent special node, no place and depth 0.
-    @inline(__always) func nearest(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
-        if id == 0 || table[id].firstEntry == 0 {
-            let found = tree.nearest(path, at: id == 0 ? live : table[id].generation)
-            return (Place(node: found.node, entry: 0), found.level)
-        }
-        return table[id].hasRemovals ? nearestFromRoot(id, path) : nearestFromLeaf(id, path)
-    }
-
-    private func nearestFromLeaf(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
-        var level = path.depth
-        while level > 0 || !path.isSpecial {
-            let entry = entry(id, path, level)
-            if entry != 0 {
-                if entries[entry].state == .created || entries[entry].base != 0 {
-                    return (Place(node: entries[entry].base, entry: entry), level)
-                }
-            } else {
-                let node = tree.find(path, level, at: table[id].generation)
-                if node != 0 { return (Place(node: node, entry: 0), level) }
-            }
-            level -= 1
-        }
-        return (.none, 0)
-    }
-
-    /// With removals, whether an entry holds depends on those above it.
-    private func nearestFromRoot(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {
-        var found = (place: Place.none, level: 0)
-        var lastRemoval: UInt32 = 0
-        var isInSnapshot = true
-        for level in (path.isSpecial ? 1 : 0)...path.depth {
-            let entry = entry(id, path, level)
-            if entry == 0 {
-                let node = isInSnapshot ? tree.find(path, level, at: table[id].generation) : 0
-                if node == 0 { return found }
-                found = (Place(node: node, entry: 0), level)
-                continue
-            }
-            switch entries[entry].state {
-            case .removed: return found
-            case .created:
-                if entries[entry].sequence < lastRemoval { return found }
-                isInSnapshot = false
-            case .unchanged, .changed:
-                if !isInSnapshot || entries[entry].base == 0 { return found }
-            }
-            found = (Place(node: entries[entry].base, entry: entry), level)
-            lastRemoval = max(lastRemoval, entries[entry].removedAt)
-        }
-        return found
-    }
-
-    /// Value and permissions of a place that exists in the view.
-    @inline(__always) func state(_ id: TransactionID, _ place: Place) -> NodeState {
-        let entry = place.entry
-        if entry == 0 || entries[entry].state == .unchanged {
-            return tree.state(place.node, at: id == 0 ? live : table[id].generation)!
-        }
-        let own = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
-        if entries[entry].hasValue && entries[entry].permissions != 0 {
-            return NodeState(value: own, permissions: entries[entry].permissions)
-        }
-        var state = tree.state(place.node, at: table[id].generation)!
-        if entries[entry].hasValue { state.value = own }
-        if entries[entry].permissions != 0 { state.permissions = entries[entry].permissions }
-        return state
-    }
-
-    /// Calls `body` with each child of a place that exists in the view, until it answers false.
-    func forEachChild(_ id: TransactionID, _ place: Place, _ body: (Place, Bytes) -> Bool) {
-        let generation = id == 0 ? live : table[id].generation
-        let hasChanges = id != 0 && table[id].sequence > 0
-        if place.entry == 0 || entries[place.entry].state != .created {
-            var child = tree.nodes[place.node].firstChild
-            while child != 0 {
-                let entry = hasChanges ? entry(id, base: child) : 0
-                let isHidden =
-                    entry != 0 && (entries[entry].state == .removed || entries[entry].state == .created)
-                if !isHidden && tree.exists(child, at: generation) {
-                    if !body(Place(node: child, entry: entry), tree.name(child)) { return }
-                }
-                child = tree.nodes[child].next
-            }
-        }
-        var added = place.entry == 0 ? 0 : entries[place.entry].firstAdded
-        while added != 0 {
-            if !body(Place(node: entries[added].base, entry: added), name(added)) { return }
-            added = entries[added].nextAdded
-        }
-    }
-
-    /// How many nodes of the subtree at a place belong to `owner` in the view.
-    func countOwned(_ id: TransactionID, _ top: Place, by owner: DomainID) -> Int {
-        var count = 0
-        var waiting = [top]
-        while let place = waiting.popLast() {
-            if permissions.owner(state(id, place).permissions) == owner { count += 1 }
-            forEachChild(id, place) { child, _ in
-                waiting.append(child)
-                return true
-            }
-        }
-        return count
+        if !before && isTouched(entry) { table[id].touched += 1 }
     }
 
     // MARK: Noting and changing. What is asked of the live tree (0) or a doomed transaction never comes here.
 
-    /// How many nodes `note` with `path` down to `last` would newly count as touched.
-    func newlyTouched(_ id: TransactionID, _ path: ParsedPath, from level: Int, to last: Int) -> Int {
+    /// How many nodes the transaction would newly count as touched, if it touched the path from the component
+    /// below `found` down to `last`; or `found` itself where that is all of the path.
+    func newlyTouched(
+        _ id: TransactionID, _ path: ParsedPath, _ found: (place: Place, level: Int), to last: Int
+    ) -> Int {
+        var (place, level) = found
         var number = 0
-        var level = level
-        while level <= last {
-            let entry = entry(id, path, level)
-            if entry == 0 || entries[entry].seen.subtracting(.anchor).isEmpty { number += 1 }
+        if level == path.depth { return isTouched(place.entry) ? 0 : 1 }
+        while level < last {
             level += 1
+            place = self.place(id, path, level, below: place)
+            if !isTouched(place.entry) { number += 1 }
         }
         return number
+    }
+
+    private func isTouched(_ entry: EntryID) -> Bool {
+        entry != 0 && !entries[entry].seen.subtracting(.anchor).isEmpty
     }
 
     /// Notes that a request looked at the path, whose nearest existing node is `found`.
@@ -352,7 +295,7 @@ final class Transactions {
         }
     }
 
-    private func countChange(_ id: TransactionID) -> UInt32 {
+    private func countChange(_ id: TransactionID) -> UInt64 {
         table[id].sequence += 1
         return table[id].sequence
     }

@@ -1,7 +1,7 @@
 // Snapshots, and the older versions of nodes that they need (the rules are at the head of Node.swift).
 
 extension Tree {
-    /// What a version and a dead node are counted with, besides the version's value.
+    /// What a version and a dead node are counted with, besides the version's value and the node's name.
     static var versionCost: Int { MemoryLayout<Version>.stride }
     static var deadCost: Int { MemoryLayout<Node>.stride + 32 }
 
@@ -83,11 +83,11 @@ extension Tree {
         var node = id
         while node != 0 && nodes[node].isDead && nodes[node].older == 0 && nodes[node].firstChild == 0 {
             let parent = nodes[node].parent
+            keptBytes -= Self.deadCost + nodes[node].nameCount
             unlink(node)
             index.remove(nodes[node].hash, node)
             bytes.remove(nodes[node].name, nodes[node].nameCount)
             nodes.remove(node)
-            keptBytes -= Self.deadCost
             node = parent
         }
     }

@@ -122,10 +122,17 @@ final class Tree {
         return (path.isSpecial ? 0 : root, 0)
     }
 
-    /// The live child of this name, whose path has this hash; or 0.
-    func child(of parent: NodeID, named name: Bytes, hash: UInt64) -> NodeID {
+    /// The child that component `level` of the path names at a generation, if `parent` is the node of the
+    /// components above; or 0.
+    func child(of parent: NodeID, _ path: ParsedPath, _ level: Int, at snapshot: UInt64) -> NodeID {
+        path.withName(level) { child(of: parent, named: $0, hash: path.hash(at: level), at: snapshot) }
+    }
+
+    /// The child of this name, whose path has this hash, at a generation; or 0.
+    func child(of parent: NodeID, named name: Bytes, hash: UInt64, at snapshot: UInt64) -> NodeID {
         index.first(hash) { id in
-            nodes[id].hash == hash && nodes[id].parent == parent && !nodes[id].isDead && self.name(id) == name
+            nodes[id].hash == hash && nodes[id].parent == parent && exists(id, at: snapshot)
+                && self.name(id) == name
         }
     }
 
@@ -212,7 +219,7 @@ final class Tree {
         nodes[id].die()
         liveCount -= 1
         if parent != 0 { nodes[parent].childrenChanged = generation }
-        keptBytes += Self.deadCost
+        keptBytes += Self.deadCost + nodes[id].nameCount
         reap(id)
     }
 

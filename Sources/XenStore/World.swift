@@ -42,16 +42,16 @@ open class World {
         id.rawValue < DomainID.firstReserved ? DomainIdentity(uniqueID: 0) : nil
     }
 
-    /// Makes a domain's ring known to the host, which from then on hands what it brings to `connection`: maps the page
-    /// (grant 1, else `gfn`), binds the event channel (the page's own port if it has one, else `port`), writes
-    /// `features`, resets the ring, confirms a reconnection that was asked for, and signals (specification, section B).
-    /// Throws with nothing left behind, and the reason in the log.
+    /// Makes a domain's ring known to the host, which from then on hands what it brings to `connection`: maps
+    /// the page (grant 1, else `gfn`), binds the event channel (the page's own port if it has one, else
+    /// `port`), writes `features`, resets the ring, confirms a reconnection that was asked for, and signals
+    /// (specification, section B). Throws with nothing left behind, and the reason in the log.
     open func attach(
         _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32
     ) throws(ErrorName) { throw .inval }
 
-    /// The same for a domain that is attached: unbinds, binds anew, resets the ring. If it throws, the ring is as good as
-    /// deactivated.
+    /// The same for a domain that is attached: unbinds, binds anew, resets the ring. If it throws, the ring
+    /// is as good as deactivated.
     open func reattach(_ domain: DomainID, port: UInt32, features: UInt32) throws(ErrorName) { throw .inval }
 
     /// Unmaps and unbinds at once: a mapping keeps a dead domain from going away. The connection is gone.

@@ -43,6 +43,9 @@ extension HostOptions {
         for index in sockets.indices { result.sockets[index].path = absolute(sockets[index].path) }
         result.pidFile = pidFile.map(absolute)
         result.traceFile = traceFile.map(absolute)
+        if case .simulated(let path) = hypervisor.kind {
+            result.hypervisor.kind = .simulated(directory: absolute(path))
+        }
         if case .file(let path) = logDestination { result.logDestination = .file(absolute(path)) }
         return result
     }

@@ -1,8 +1,9 @@
 // The daemon: everything that one process needs to serve, put together in order and taken apart in reverse.
 //
-//     start   log, server, loop; signals, pid file, sockets; then the parent and the supervisor are told
+//     start   log, hypervisor, server, loop; signals, pid file, sockets; the domains that are there; then the
+//             parent and the supervisor are told
 //     run     the loop, until SIGTERM, SIGINT or a posted stop
-//     stop    the supervisor is told; connections, sockets and their files, pid file, log
+//     stop    the supervisor is told; connections, rings, sockets and their files, pid file, log
 
 import Glibc
 import XenStore
@@ -22,9 +23,11 @@ public final class Daemon {
     public let log: Log
     let mailbox: Mailbox<Message>
     private let loop: EventLoop
+    let world: HostWorld
+    let rings: Rings?
     private let reload: Reload
     /// What is in force now.
-    private var options: HostOptions
+    private(set) var options: HostOptions
     private var pidFile: PidFile?
     private var listeners: [SocketListener] = []
     private var reloading = false
@@ -44,10 +47,15 @@ public final class Daemon {
         var configuration = options.server
         configuration.hashSeed = try randomSeed()
         log = try Log(Daemon.destination(options), level: options.logLevel, traceFile: options.traceFile)
-        server = Server(configuration, world: HostWorld(log: log))
-        loop = EventLoop(server: server, poll: poll)
+        rings = try Daemon.makeRings(options, log)
+        world = HostWorld(log: log, rings: rings)
+        server = Server(configuration, world: world)
+        let traffic = rings.map { [server, log] in RingConnections($0, server: server, log: log) }
+        loop = EventLoop(server: server, rings: traffic, poll: poll)
         do throws(StartFailure) {
             try open(signals: signals)
+            if let traffic { try loop.add(traffic) }
+            try introduceDomains()
         } catch {
             shutDown()
             throw error
@@ -85,11 +93,25 @@ public final class Daemon {
 
     private func shutDown() {
         loop.sockets.closeAll()
+        rings?.detachAll()
         for listener in listeners { listener.close() }
         listeners = []
         pidFile?.remove()
         pidFile = nil
         log.close()
+    }
+
+    /// The rings of the hypervisor that was chosen, none of them attached yet; nil: there is none.
+    private static func makeRings(_ options: HostOptions, _ log: Log) throws(StartFailure) -> Rings? {
+        let hypervisor: (any Hypervisor)?
+        do throws(StartFailure) {
+            hypervisor = try makeHypervisor(options, log)
+        } catch {
+            log.close()
+            throw error
+        }
+        log.write(.notice, "hypervisor: \(hypervisor?.name ?? "none"), since \(options.hypervisor.reason)")
+        return hypervisor.map(Rings.init)
     }
 
     /// A daemon in the background has no stderr.
@@ -146,6 +168,7 @@ extension Daemon {
 
     private func warnOfRestart(_ fresh: HostOptions) {
         let changes = [
+            ("hypervisor", fresh.hypervisor.kind != options.hypervisor.kind),
             ("sockets", fresh.sockets != options.sockets),
             ("pid file", fresh.pidFile != options.pidFile),
             ("domain", fresh.server.domain != options.server.domain),

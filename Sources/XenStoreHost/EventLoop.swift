@@ -1,7 +1,7 @@
 // The loop: one thread that waits for what comes, has the server carry it out, and writes what came of it.
 //
 // A turn: wait; tell the server the time; go on with what was too much for the last turn; every ready
-// descriptor, once; then all output, one write a connection. Nothing in it blocks.
+// descriptor, once; then all output, one write a connection, one signal a ring. Nothing in it blocks.
 //
 // Tokens below 2^32 are sources by their number: listeners, signals, other threads' messages. A number is
 // not used twice. All other tokens are sockets' (SocketConnections).
@@ -33,13 +33,16 @@ extension EventSource {
 final class EventLoop {
     let server: Server
     let sockets: SocketConnections
+    /// Nil on a host without a hypervisor.
+    private let rings: RingConnections?
     private let poll: Poll
     private var sources: [any EventSource] = []
     private var closuresSeen: UInt64 = 0
     private var stopping = false
 
-    init(server: Server, poll: Poll) {
+    init(server: Server, rings: RingConnections? = nil, poll: Poll) {
         self.server = server
+        self.rings = rings
         self.poll = poll
         sockets = SocketConnections(server: server, poll: poll)
     }
@@ -71,6 +74,7 @@ final class EventLoop {
         let now = monotonicNow()
         server.advance(to: now)
         sockets.beginTurn()
+        rings?.beginTurn()
         for index in 0..<count {
             let event = poll.event(index)
             if event.token >> 32 != 0 {
@@ -82,16 +86,28 @@ final class EventLoop {
         for source in sources {
             if let deadline = source.deadline, deadline <= now { source.due(self, now: now) }
         }
-        sockets.settle()
+        settle()
         if sockets.closures != closuresSeen {
             closuresSeen = sockets.closures
             for source in sources { source.descriptorsFreed(self) }
         }
     }
 
+    /// Ends a turn: hands over what the turn has brought, to whomever.
+    private func settle() {
+        while let connection = server.nextChanged() {
+            if let rings, let ring = rings.ring(of: connection) {
+                rings.settle(ring)
+            } else {
+                sockets.settle(connection)
+            }
+        }
+        rings?.endTurn()
+    }
+
     /// Milliseconds until something is due, rounded up; -1: nothing is.
     private func timeout() -> Int32 {
-        if sockets.hasLateOutput { return 0 }
+        if sockets.hasLateOutput || rings?.hasWork == true { return 0 }
         var next = server.nextDeadline
         for source in sources {
             if let deadline = source.deadline { next = min(next ?? deadline, deadline) }

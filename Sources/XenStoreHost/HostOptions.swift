@@ -36,8 +36,28 @@ public enum LogDestination: Equatable, Sendable {
     case syslog
 }
 
+/// Whose domains are served, decided.
+public struct HypervisorChoice: Equatable, Sendable {
+    public enum Kind: Equatable, Sendable {
+        case none
+        case simulated(directory: String)
+        /// `port`: where the daemon's own domain is reached, if the command line says so.
+        case xen(Configuration.Xen, port: UInt32?)
+    }
+
+    public var kind = Kind.none
+    /// Why it is this one, for the log: "since ...".
+    public var reason = "nothing else was asked for"
+
+    public init(_ kind: Kind = .none, reason: String? = nil) {
+        self.kind = kind
+        if let reason { self.reason = reason }
+    }
+}
+
 /// Everything that the daemon needs to start.
 public struct HostOptions: Sendable {
+    public var hypervisor = HypervisorChoice()
     public var sockets: [SocketOptions] = []
     /// Nil: no pid file.
     public var pidFile: String?

@@ -4,15 +4,58 @@ import Glibc
 import XenStore
 import XenStoreTypes
 
-/// The world of a host without a hypervisor: every domain id exists, and none can be introduced.
+/// The world of a host: with a hypervisor its domains; without one every domain id exists, and none can be
+/// introduced.
 ///
 /// Whatever the core wants written is handed to the log's thread, so that no disk delays a reply.
 class HostWorld: World {
     private let hostLog: Log
+    private let rings: Rings?
+    /// Why the last ring could not be attached.
+    private(set) var lastFailure: HypervisorFailure?
 
-    init(log: Log) {
+    /// `rings` are those of the host's hypervisor; nil: it has none.
+    init(log: Log, rings: Rings? = nil) {
         hostLog = log
+        self.rings = rings
         super.init()
+    }
+
+    override var hasHypervisor: Bool { rings != nil }
+
+    override func domain(_ id: DomainID) -> DomainIdentity? {
+        guard let rings else { return super.domain(id) }
+        return rings.hypervisor.domain(id)
+    }
+
+    override func attach(
+        _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32
+    ) throws(ErrorName) {
+        try attempt("introduce", domain) { rings throws(HypervisorFailure) in
+            try rings.attach(domain, connection, gfn: gfn, port: port, features: features)
+        }
+    }
+
+    override func reattach(_ domain: DomainID, port: UInt32, features: UInt32) throws(ErrorName) {
+        try attempt("introduce again", domain) { rings throws(HypervisorFailure) in
+            try rings.reattach(domain, port: port, features: features)
+        }
+    }
+
+    override func detach(_ domain: DomainID) { rings?.detach(domain) }
+
+    /// Throws EINVAL where `body` fails, with the reason in the log.
+    private func attempt(
+        _ what: String, _ domain: DomainID, _ body: (Rings) throws(HypervisorFailure) -> Void
+    ) throws(ErrorName) {
+        guard let rings else { throw .inval }
+        do throws(HypervisorFailure) {
+            try body(rings)
+        } catch {
+            lastFailure = error
+            hostLog.write(.error, "cannot \(what) domain \(domain.rawValue): \(error)")
+            throw .inval
+        }
     }
 
     override func log(_ level: LogLevel, _ line: Span<UInt8>) { hostLog.write(level, line) }

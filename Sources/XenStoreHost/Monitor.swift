@@ -53,11 +53,14 @@ private final class ThreadBody {
     init(_ name: String, _ run: @escaping @Sendable () -> Void) { (self.name, self.run) = (name, run) }
 }
 
-/// Starts a detached thread to which no signal is delivered. `name` has at most 15 bytes.
+/// Starts a detached thread to which no signal is delivered but those of its own faults. `name` has at most
+/// 15 bytes.
 func startThread(_ name: String, _ run: @escaping @Sendable () -> Void) throws(StartFailure) {
     var all = sigset_t()
     var before = sigset_t()
     sigfillset(&all)
+    // A fault ends the process where its signal is blocked, though there is a handler (shared_files.h).
+    for fault in [SIGBUS, SIGSEGV, SIGILL, SIGFPE] { sigdelset(&all, fault) }
     pthread_sigmask(SIG_SETMASK, &all, &before)
     defer { pthread_sigmask(SIG_SETMASK, &before, nil) }
 

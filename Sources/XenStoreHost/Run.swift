@@ -4,31 +4,69 @@ import Glibc
 import XenStore
 
 extension DaemonOptions {
-    /// Whether the machine says that this is a Xen control domain, or `--event` says that Xen is there.
-    private var isOnXen: Bool {
-        flags.event != nil
-            || fileBegins("/sys/hypervisor/type", "xen") && fileBegins("/proc/xen/capabilities", "control_d")
+    /// Which hypervisor is to be taken, and why (design, "Choosing Xen"). Nothing of it is tried yet.
+    ///
+    /// Throws if the configuration names a simulated Xen and not where it is.
+    public var hypervisorChoice: HypervisorChoice {
+        get throws(StartFailure) {
+            let asked =
+                changes.hypervisor == nil ? "the configuration says so" : "--hypervisor says so"
+            switch configuration.hypervisor {
+            case .none: return HypervisorChoice(.none, reason: asked)
+            case .xen: return xen(reason: asked)
+            case .simulated:
+                guard let directory = configuration.simulated.directory else {
+                    throw StartFailure(
+                        "found hypervisor simulated without a directory, "
+                            + "expected simulated.directory in the configuration, or SIMXEN_DIR")
+                }
+                return HypervisorChoice(.simulated(directory: directory), reason: asked)
+            case .auto: return automaticChoice
+            }
+        }
     }
 
-    /// Why the wanted hypervisor cannot be had, or nil if it can. `auto` on a machine without Xen is `none`.
-    public var hypervisorRefusal: String? {
-        switch configuration.hypervisor {
-        case .none: nil
-        case .auto:
-            isOnXen
-                ? "this is a Xen control domain, but this release serves sockets only: "
-                    + "say --hypervisor none to go without domains" : nil
-        case .xen, .simulated:
-            "found hypervisor \(configuration.hypervisor.rawValue), expected auto or none: "
-                + "this release serves sockets only"
+    private func xen(reason: String) -> HypervisorChoice {
+        HypervisorChoice(.xen(configuration.xen, port: flags.event), reason: reason)
+    }
+
+    /// Xen where Xen is, else none: never a simulated one.
+    private var automaticChoice: HypervisorChoice {
+        if flags.event != nil {
+            return xen(reason: "--event names its port")
+        }
+        let isControlDomain =
+            fileBegins("/sys/hypervisor/type", "xen") && fileBegins("/proc/xen/capabilities", "control_d")
+        return isControlDomain
+            ? xen(reason: "this machine is a Xen control domain")
+            : HypervisorChoice(.none, reason: "this machine is no Xen control domain")
+    }
+}
+
+/// The hypervisor that was chosen, opened; nil: none was. Whatever it lacks is a failure: what was asked for
+/// is never replaced by something else.
+func makeHypervisor(_ options: HostOptions, _ log: Log) throws(StartFailure) -> (any Hypervisor)? {
+    switch options.hypervisor.kind {
+    case .none: return nil
+    case .simulated(let directory): return try SimulatedXen(directory, domain: options.server.domain)
+    case .xen(_, port: .some):
+        throw StartFailure("--event: this release serves Xen from the control domain only")
+    case .xen(let configuration, port: nil):
+        do throws(HypervisorFailure) {
+            return try XenHypervisor(configuration, log: log)
+        } catch {
+            throw StartFailure("hypervisor xen (\(options.hypervisor.reason)): \(error)")
         }
     }
 }
 
 extension HostOptions {
     /// What the daemon is to do, from the configuration and the command line.
-    public init(_ options: DaemonOptions) {
+    ///
+    /// Throws if there is something that no hypervisor can be chosen by.
+    public init(_ options: DaemonOptions) throws(StartFailure) {
         self.init()
+        hypervisor = try options.hypervisorChoice
         let configuration = options.configuration
         sockets = configuration.sockets.map {
             SocketOptions(
@@ -54,12 +92,21 @@ extension HostOptions {
 /// Serves until a signal stops it; reads the configuration again at SIGHUP. The status is what the process
 /// must end with.
 public func runDaemon(_ options: DaemonOptions) -> Int32 {
-    Daemon.serve(HostOptions(options)) { () throws(StartFailure) in
+    let start: HostOptions
+    do throws(StartFailure) {
+        start = try HostOptions(options)
+    } catch {
+        printError("xenstored: \(error)")
+        return 1
+    }
+    return Daemon.serve(start) { () throws(StartFailure) in
+        let reloaded: DaemonOptions
         do throws(ConfigurationMistakes) {
-            return HostOptions(try options.reloaded())
+            reloaded = try options.reloaded()
         } catch {
             throw StartFailure(error.description)
         }
+        return try HostOptions(reloaded)
     }
 }
 

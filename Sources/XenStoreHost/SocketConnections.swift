@@ -92,20 +92,15 @@ final class SocketConnections {
         if gone || events & Poll.readable != 0 { readInput(index, gone: gone) }
     }
 
-    /// Ends a turn: writes what the turn has brought, to whomever.
-    func settle() {
-        while let connection = server.nextChanged() {
-            let index = Int(connection.rawValue)
-            guard index < slots.count, slots[index].descriptor >= 0 else { continue }
-            if server.mustClose(connection) {
-                drop(index)
-                continue
-            }
-            if !slots[index].blocked, server.outputCount(connection) > 0 {
-                if slots[index].turn == turn { postpone(index) } else { writeOutput(index) }
-            }
-            if slots[index].descriptor >= 0 { updateInterest(index) }
+    /// The server says that something has changed about a connection, which may be nobody's by now.
+    func settle(_ connection: ConnectionID) {
+        let index = Int(connection.rawValue)
+        guard index < slots.count, slots[index].descriptor >= 0 else { return }
+        if server.mustClose(connection) { return drop(index) }
+        if !slots[index].blocked, server.outputCount(connection) > 0 {
+            if slots[index].turn == turn { postpone(index) } else { writeOutput(index) }
         }
+        if slots[index].descriptor >= 0 { updateInterest(index) }
     }
 
     /// Closes all, without another word.

@@ -1,6 +1,7 @@
-// A guest that does all that a guest can do to a daemon in the core's reach: cuts its bytes anywhere, floods, reads
-// nothing for long, breaks and resets its ring, and is introduced and released with half a message under way in
-// either direction. Beside it a toolstack and a neighbour, who must be served as if it were not there.
+// A guest that does all that a guest can do to a daemon in the core's reach: cuts its bytes anywhere, floods,
+// reads nothing for long, breaks and resets its ring, and is introduced and released with half a message
+// under way in either direction. Beside it a toolstack and a neighbour, who must be served as if it were not
+// there.
 //
 // Invariants after every act (`check` looks):
 // - the neighbour and the toolstack get the right answers at once; one whose change is held up by the guest's
@@ -24,8 +25,8 @@ public final class HostileGuest {
     private var now: UInt64 = 0
     /// The least memory quota under which the guest is held.
     static let memory: UInt32 = 100_000
-    /// What the server may keep for one connection past its quota: unsent replies up to the mark at which it stops, and
-    /// the largest message in either direction.
+    /// What the server may keep for one connection past its quota: unsent replies up to the mark at which it
+    /// stops, and the largest message in either direction.
     static let room = 65536 + 4 * 4112
 
     public init(hashSeed: (UInt64, UInt64) = (5, 6)) {
@@ -101,7 +102,8 @@ public final class HostileGuest {
         renew()
     }
 
-    /// The guest's side after a reset: it goes on where it was in its own stream, in the middle of a message or not.
+    /// The guest's side after a reset: it goes on where it was in its own stream, in the middle of a message
+    /// or not.
     private func renew() {
         if let ring { guest = Client(server, connection: ring) }
     }

@@ -2,11 +2,13 @@
 // (specification, section B). Decisions where the specification leaves room:
 //
 // - A domain that is dying is no domain any more: nothing can be set or noted for it.
-// - A domain that has ended unnoticed ends, as far as the store goes, at the first request that asks the host about it
+// - A domain that has ended unnoticed ends, as far as the store goes, at the first request that asks the host
+//   about it
 //   (INTRODUCE, an entry of SET_PERMS, a quota or feature by domain) or at the next look at all of them, and only
 //   then is something noted of the next one of its number.
 // - RELEASE is an end like any other: a domain that is introduced again afterwards is a new one.
-// - What ends loses its watches and ring first, then its nodes go, each topmost one with all below it, then entries that
+// - What ends loses its watches and ring first, then its nodes go, each topmost one with all below it, then
+//   entries that
 //   name it are ignored, then it is nobody's target any more; then @releaseDomain fires, if it was introduced.
 // - The root cannot go: it falls to the control domain, with the rest of its list as it was.
 // - A transaction that would give a node to a domain that has ended since ends in EAGAIN.
@@ -41,8 +43,8 @@ extension ReferenceStore {
 
     public func isIntroduced(_ domain: UInt16) -> Bool { notes[domain]?.isIntroduced == true }
 
-    /// Whether there is such a domain; ends one that has ended unnoticed, but for the one that asks. `noting`: something
-    /// is about to be noted of it.
+    /// Whether there is such a domain; ends one that has ended unnoticed, but for the one that asks.
+    /// `noting`: something is about to be noted of it.
     func exists(_ domain: Int, for subject: ReferenceSubject? = nil, noting: Bool) -> Bool {
         guard domain < 0x7FF0 else { return false }
         let id = UInt16(domain)

@@ -18,9 +18,9 @@ extension ReferenceRequest {
         _ path: String, _ right: ReferenceRight, listing: Bool = false
     ) throws(ErrorName) -> ReferenceNode {
         if let node = view[path] {
+            guard store.grants(node.permissions, subject, right) else { throw .acces }
             if listing { transaction?.noteAnchor(path) } else { transaction?.noteRead(path) }
             if listing { transaction?.noteList(path) }
-            guard store.grants(node.permissions, subject, right) else { throw .acces }
             return node
         }
         try findGap(path, right)
@@ -30,10 +30,10 @@ extension ReferenceRequest {
     /// The list of the nearest existing ancestor of the absent `path`, if it grants `right`.
     @discardableResult
     private func findGap(_ path: String, _ right: ReferenceRight) throws(ErrorName) -> [Permission] {
-        transaction?.noteAbsence(path)
         guard let gap = view.gap(path) else { throw isPrivileged ? .noent : .acces }
         let list = view[gap.ancestor]!.permissions
         guard store.grants(list, subject, right) else { throw .acces }
+        transaction?.noteAbsence(path)
         return list
     }
 

@@ -4,7 +4,7 @@
 // - "Changed" means: by a request that was not part of this transaction and took effect since it began.
 //   A write of an equal value is a change; a change undone is a change of the child list, but an absence that
 //   is there again at the commit was not changed.
-// - A request that was refused has still looked at what it looked at.
+// - A request that was refused has still looked at what it looked at; but one that got EACCES saw nothing.
 // - Creating a node changes its parent's child list, not the parent.
 // - DIRECTORY reads the child list and the permissions, not the value: these may change, if they are equal
 //   again at the commit the permissions have not changed.

@@ -1,7 +1,8 @@
 // A server and the reference store, led through the same steps; after each of them they must agree.
 //
 // Invariants after every step that passed:
-// - each connection's output was what the reference expected, in order, and all of it has been read, but for those
+// - each connection's output was what the reference expected, in order, and all of it has been read, but for
+//   those
 //   that are asleep;
 // - `server.checkInvariants()` found nothing, and the server has as many nodes as the reference;
 // - no connection has had two EAGAINs in a row (its next transaction would make others wait; tests of their
@@ -43,7 +44,8 @@ public final class Simulation {
         var change: Int
     }
 
-    /// How many connections there are besides guests: dom0 by two sockets, a read-only one and its ring; a plain user.
+    /// How many connections there are besides guests: dom0 by two sockets, a read-only one and its ring; a
+    /// plain user.
     public static let hostSlots = 5
     public static let guests = 6
     public static let slotCount = hostSlots + guests
@@ -184,7 +186,8 @@ public final class Simulation {
         finishHalf(slot)
         var bytes: [UInt8] = []
         for request in requests {
-            // One after the other, since a request may speak of the transaction that the one before it started.
+            // One after the other, since a request may speak of the transaction that the one before it
+            // started.
             let message = message(slot, request)
             bytes += message.bytes
             reference.handle(slots[slot].key, message)

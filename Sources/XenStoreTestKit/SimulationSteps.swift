@@ -11,8 +11,8 @@ public struct Step: Sendable, CustomStringConvertible {
         case requests([Request])
         /// A request cut into pieces at these places, with other connections' turns between them left out.
         case pieces(Request, cuts: [Int])
-        /// The first so many bytes of a request; the rest comes when the connection speaks next, unless it has a new
-        /// beginning by then.
+        /// The first so many bytes of a request; the rest comes when the connection speaks next, unless it
+        /// has a new beginning by then.
         case half(Request, after: Int)
         /// The connection's output is not read until it speaks next.
         case sleep
@@ -81,7 +81,8 @@ extension Step {
         attachFails = attachFails || choices.chance(3)
     }
 
-    /// A step in which something happens to one of the domains 1 to `guests`, and the toolstack does what it does then.
+    /// A step in which something happens to one of the domains 1 to `guests`, and the toolstack does what it
+    /// does then.
     public init<C: Choices>(lifeFrom choices: inout C, guests: Int) {
         let life = Life(from: &choices, guests: guests)
         var requests: [Request] = []

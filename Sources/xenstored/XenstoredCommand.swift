@@ -157,7 +157,11 @@ extension XenstoredCommand {
         do {
             let command = try parse(try OptionForm.canonical(arguments))
             let options = try command.daemonOptions()
-            if let refusal = options.hypervisorRefusal { throw OptionMistake(refusal) }
+            do throws(StartFailure) {
+                _ = try options.hypervisorChoice
+            } catch {
+                throw OptionMistake(error.description)
+            }
             guard command.checkConfiguration else { return runDaemon(options) }
             print("\(command.configurationFile ?? options.file ?? "no configuration file, the defaults"): ok")
             return 0

@@ -14,20 +14,9 @@ import Testing
         var errors: String
     }
 
-    /// The built executable, beside this test's own.
-    private func executable() throws -> String {
-        var buffer = [CChar](repeating: 0, count: 4096)
-        let count = readlink("/proc/self/exe", &buffer, buffer.count)
-        let own = String(decoding: buffer.prefix(max(count, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        let directory = own.split(separator: "/").dropLast().joined(separator: "/")
-        let path = "/\(directory)/xenstored"
-        try #require(access(path, X_OK) == 0, "\(path) is not built")
-        return path
-    }
-
     /// Runs it to its end, in the package's directory, with this environment only and for 20 s at most.
     private func run(_ arguments: [String], environment: [String] = []) throws -> Outcome {
-        let program = try executable()
+        let program = try builtExecutable()
         var template = Array("/tmp/xenstored-test-XXXXXX".utf8CString)
         let directory = String(cString: try #require(mkdtemp(&template)))
         let (output, errors) = ("\(directory)/output", "\(directory)/errors")

@@ -18,7 +18,8 @@ import Testing
     }
 
     static let topKeys =
-        "hypervisor, sockets, store, quotas, transactions, log, pid-file, domain, privileged-domain"
+        "hypervisor, xen, simulated, sockets, store, quotas, transactions, log, pid-file, domain, "
+        + "privileged-domain"
     static let socketKeys = "path, mode, owner, group, read-only"
     static let bytes = "such as 2048, 64KiB, 10MiB or 1GiB"
 
@@ -97,6 +98,22 @@ import Testing
 
     static let values: [Bad] = [
         Bad("hypervisor: kvm", "f:1:13: found \"kvm\", expected auto, xen, simulated or none"),
+        Bad(
+            "xen: {port: 0}",
+            "f:1:13: found \"0\", "
+                + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
+        Bad(
+            "xen: {port: '7'}",
+            "f:1:13: found \"7\" in quotes, "
+                + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
+        Bad(
+            "xen: {port: 131072}",
+            "f:1:13: found \"131072\", "
+                + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
+        Bad(
+            "xen: {port: []}",
+            "f:1:13: found a list, "
+                + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
         Bad("hypervisor: [xen]", "f:1:13: found a list, expected auto, xen, simulated or none"),
         Bad("hypervisor:", "f:1:12: found nothing, expected auto, xen, simulated or none"),
         Bad("store: {backend: tdb-file}", "f:1:18: found \"tdb-file\", expected memory"),

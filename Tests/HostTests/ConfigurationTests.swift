@@ -27,7 +27,17 @@ import XenStoreTypes
         Good("\u{FEFF}hypervisor: none\r\n") { $0.hypervisor = .none },
         Good("%YAML 1.1\n---\nhypervisor: none\n") { $0.hypervisor = .none },
         Good("hypervisor: xen") { $0.hypervisor = .xen },
+        Good("xen: {kva: /dev/xsd_kva, port: /kern/xen/xsd_port}") {
+            $0.xen.kva = "/dev/xsd_kva"
+            $0.xen.port = .file("/kern/xen/xsd_port")
+        },
+        Good("xen: {kva: none, port: 131071}") {
+            $0.xen.kva = nil
+            $0.xen.port = .number(131_071)
+        },
         Good("hypervisor: \"simulated\"") { $0.hypervisor = .simulated },
+        Good("simulated: {directory: /a b}") { $0.simulated.directory = "/a b" },
+        Good("simulated: {directory: none}") { _ in },
         Good("sockets: [{path: /s}, {path: /r, read-only: true}]") {
             $0.sockets = [.init(path: "/s"), .init(path: "/r")]
             $0.sockets[1].readOnly = true
@@ -157,7 +167,9 @@ import XenStoreTypes
         let text = String(decoding: try packageFile("docs/configuration.md"), as: UTF8.self)
         for path in Configuration.keyPaths { #expect(text.contains("`\(path)`"), "\(path)") }
         for option in OptionForm.all { #expect(text.contains("`--\(option.name)"), "--\(option.name)") }
-        #expect(text.contains("XENSTORED_RUNDIR") && text.contains("XENSTORED_PATH"))
+        for variable in ["XENSTORED_RUNDIR", "XENSTORED_PATH", "SIMXEN_DIR"] {
+            #expect(text.contains("`\(variable)`"))
+        }
     }
 
     private func keyPaths(_ node: YAMLNode) -> [String] {

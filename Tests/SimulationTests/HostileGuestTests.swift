@@ -25,8 +25,9 @@ enum Interruption: CaseIterable {
     case reintroduction, release, failedReintroduction, reconnection, badIndex, oversized, death
 }
 
-/// At every byte of a conversation with all kinds of pending state, with its output unread, half read or read: the
-/// ring has a new beginning, nothing of before is left, and the same conversation then goes as it should.
+/// At every byte of a conversation with all kinds of pending state, with its output unread, half read or
+/// read: the ring has a new beginning, nothing of before is left, and the same conversation then goes as it
+/// should.
 @Suite struct InterruptionTests {
     let world = TestWorld(domains: [0])
     let server: Server

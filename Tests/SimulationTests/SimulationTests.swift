@@ -14,7 +14,7 @@ private func setting(_ name: String) -> UInt64? {
     return text.hasPrefix("0x") ? UInt64(text.dropFirst(2), radix: 16) : UInt64(text)
 }
 
-private let seeds: [UInt64] = {
+let seeds: [UInt64] = {
     if let one = setting("XENSTORE_SEED") { return [one] }
     var random = SplitMix64(seed: 0x5EED)
     return (0..<(setting("XENSTORE_SEEDS") ?? 100)).map { _ in random.next() }

@@ -11,6 +11,7 @@ import Testing
         "XenStoreHost": ["XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CLinux", "CYAML", "Glibc"],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
+        "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         // Will import XenStoreClient instead, once that is written.
         "xenstore-bench": ["XenStoreTypes", "CLinux", "Glibc", "ArgumentParser"],
     ]

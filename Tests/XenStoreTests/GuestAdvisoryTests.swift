@@ -1,6 +1,6 @@
-// The advisories that only guests can reach, in the core alone: each test is named after its own (specification,
-// section J). Those that need the shared page itself stand with the ring; those that sockets reach too, with the
-// transcripts.
+// The advisories that only guests can reach, in the core alone: each test is named after its own
+// (specification, section J). Those that need the shared page itself stand with the ring; those that sockets
+// reach too, with the transcripts.
 
 import Testing
 import XenStore
@@ -117,8 +117,8 @@ import XenStoreTypes
         #expect(next.ask(.read, ["/new"]) == "EACCES")
     }
 
-    /// Another domain of the same number has none of the rights that the one before it had, whether its end was
-    /// noticed at once or not, whether it was introduced or not, on nodes and on special nodes.
+    /// Another domain of the same number has none of the rights that the one before it had, whether its end
+    /// was noticed at once or not, whether it was introduced or not, on nodes and on special nodes.
     @Test(arguments: [true, false], [true, false]) func xsa322(isNoticed: Bool, isIntroduced: Bool) {
         if isIntroduced { _ = introduce(5) }
         make("/entry", "n0", "b5")
@@ -152,7 +152,8 @@ import XenStoreTypes
         expectSound()
     }
 
-    /// What is said of the new domain, before anybody has noticed that the old one is gone, is not the old one's.
+    /// What is said of the new domain, before anybody has noticed that the old one is gone, is not the old
+    /// one's.
     @Test func xsa322NewcomerFirst() {
         _ = introduce(5)
         make("/old", "n5")
@@ -225,7 +226,8 @@ import XenStoreTypes
         expectSound()
     }
 
-    /// An entry for a domain that is dead, is dying or dies before the commit does not come alive with the next one.
+    /// An entry for a domain that is dead, is dying or dies before the commit does not come alive with the
+    /// next one.
     @Test func xsa417() {
         world.domains?[DomainID(5)] = nil
         make("/dead", "n0", "b5")
@@ -259,7 +261,8 @@ import XenStoreTypes
         expectSound()
     }
 
-    /// Nodes go with their owner wherever they are, also those that only a transaction sees, and others' below them.
+    /// Nodes go with their owner wherever they are, also those that only a transaction sees, and others'
+    /// below them.
     @Test func xsa419() {
         let guest = introduce(3)
         make("/open", "b0")

@@ -59,6 +59,17 @@ import XenStoreTypes
         #expect(Client(server, domain: 4).ask(.read, ["/own"]) == "EACCES")
         #expect(guest.ask(.read, ["/own"]) == "x")
     }
+
+    /// Domain ids are reused: who had a domain for a target has no rights to what the next one owns.
+    @Test func aTargetEndsWithTheTargetsRing() {
+        let guest = Client(server, domain: 3)
+        let model = Client(server, domain: 4)
+        #expect(toolstack.ask(.setTarget, ["4", "3"]) == "OK")
+        guest.close()
+        #expect(Client(server, domain: 3).ask(.read, ["/own"]) == "x")
+        #expect(model.ask(.read, ["/own"]) == "EACCES")
+        #expect(server.checkInvariants() == 0)
+    }
 }
 
 extension Client {

@@ -1,5 +1,6 @@
 /*
  * Linux calls that Swift's Glibc module hides, or whose C macros it cannot import. No logic.
+ * Pages that are shared with other processes: shared_files.h.
  *
  * _GNU_SOURCE must not be defined here: it changes declarations that this header shares with Swift's Glibc
  * module, and Swift then refuses both. Calls that need it stand in linux_shim.c.

@@ -12,6 +12,8 @@ extension Configuration {
             Key(
                 "hypervisor", \.hypervisor,
                 .choice(Hypervisor.allCases.map { (name: $0.rawValue, value: $0) })),
+            Key("xen", \.xen, keys: Xen.keys),
+            Key("simulated", \.simulated, keys: Simulated.keys),
             Key(
                 "sockets", \.sockets, blank: Socket(path: ""), keys: Socket.keys, lengths: 1...16,
                 check: Socket.check),
@@ -24,6 +26,30 @@ extension Configuration {
             Key("privileged-domain", \.privilegedDomain, .domain),
         ]
     }
+}
+
+extension Configuration.Xen {
+    static var keys: [Key<Self>] { [Key("kva", \.kva, .pathOrNone), Key("port", \.port, .eventChannelPort)] }
+}
+
+extension Expected where Value == Configuration.Xen.Port {
+    /// A port, or the file that holds it.
+    static var eventChannelPort: Expected {
+        let last: UInt32 = 131_071
+        let what = "a port from 1 to \(last) or the absolute path of a file (at most \(pathMax) bytes)"
+        return Expected { node, reading in
+            if case .scalar(let text, let isPlain) = node.content {
+                if isPlain, let number = wholeNumber(text, in: 1...last) { return .number(number) }
+                if isAbsoluteFilePath(text, max: pathMax) { return .file(text) }
+            }
+            reading.mistakes.add(node.place, found: node.found, expected: what)
+            return nil
+        }
+    }
+}
+
+extension Configuration.Simulated {
+    static var keys: [Key<Self>] { [Key("directory", \.directory, .pathOrNone)] }
 }
 
 extension Configuration.Socket {

@@ -9,12 +9,18 @@ extension Configuration {
         public var socketPath: String?
         /// XENSTORED_RUNDIR: the directory of the default socket.
         public var runDirectory: String?
+        /// SIMXEN_DIR: the directory of a simulated Xen.
+        public var simulatedDirectory: String?
         /// What relative paths of the environment and the command line start from. Absolute.
         public var workingDirectory: String
 
-        public init(socketPath: String? = nil, runDirectory: String? = nil, workingDirectory: String = "/") {
+        public init(
+            socketPath: String? = nil, runDirectory: String? = nil, simulatedDirectory: String? = nil,
+            workingDirectory: String = "/"
+        ) {
             self.socketPath = socketPath
             self.runDirectory = runDirectory
+            self.simulatedDirectory = simulatedDirectory
             self.workingDirectory = workingDirectory
         }
 
@@ -31,7 +37,7 @@ extension Configuration {
             }
             return Environment(
                 socketPath: value("XENSTORED_PATH"), runDirectory: value("XENSTORED_RUNDIR"),
-                workingDirectory: directory)
+                simulatedDirectory: value("SIMXEN_DIR"), workingDirectory: directory)
         }
 
         /// `path`, made absolute, since a daemon leaves the directory that it was started in.
@@ -40,11 +46,22 @@ extension Configuration {
         }
     }
 
-    /// The defaults, with the default socket where the environment says (specification, section H).
+    /// The defaults, with the default socket and the simulated Xen where the environment says (specification,
+    /// section H).
     ///
-    /// Throws if no socket can be there.
+    /// Throws if no socket or no directory can be there.
     public init(environment: Environment) throws(ConfigurationMistakes) {
         self.init()
+        if var directory = environment.simulatedDirectory.map(environment.absolute) {
+            while directory.hasSuffix("/") { directory.removeLast() }
+            guard isAbsoluteFilePath(directory, max: Self.directoryPathMax) else {
+                throw ConfigurationMistakes(
+                    file: "SIMXEN_DIR",
+                    text: "found \(quoted(directory)), expected a directory's path of at most "
+                        + "\(Self.directoryPathMax) bytes")
+            }
+            simulated.directory = directory
+        }
         let variable: String
         let path: String
         if let whole = environment.socketPath {
@@ -62,6 +79,9 @@ extension Configuration {
         }
         sockets = [Socket(path: absolute)]
     }
+
+    /// PATH_MAX without its NUL and the names that a simulated host adds.
+    private static let directoryPathMax = pathMax - 32
 
     /// Puts what the file `name` says in `bytes` over `self`.
     ///

@@ -6,7 +6,7 @@ import XenStore
 import XenStoreTypes
 
 /// What the daemon is to do. Where it comes from, each over the one before: the defaults here, the
-/// environment (the default socket only), the file, the command line.
+/// environment (two defaults only), the file, the command line.
 public struct Configuration: Equatable, Sendable {
     /// Which hypervisor's domains the daemon serves (design, "Choosing Xen").
     public enum Hypervisor: String, CaseIterable, Sendable {
@@ -69,9 +69,31 @@ public struct Configuration: Equatable, Sendable {
         public var snapshotMemory = 64 << 20
     }
 
+    /// Where this machine's kernel keeps what the daemon needs of its own domain; the defaults are Linux's.
+    public struct Xen: Equatable, Sendable {
+        /// A file to map for the ring of the daemon's own domain; nil: there is none. An absolute path.
+        public var kva: String? = "/proc/xen/xsd_kva"
+        public var port = Port.file("/proc/xen/xsd_port")
+
+        /// The event channel's port of that ring.
+        public enum Port: Equatable, Sendable {
+            case number(UInt32)
+            /// A file that holds it in decimal digits. An absolute path.
+            case file(String)
+        }
+    }
+
+    public struct Simulated: Equatable, Sendable {
+        /// The directory that stands for the host (docs/simulated-xen.md); nil: none. An absolute path.
+        public var directory: String?
+    }
+
     public static let defaultSocket = "/run/xenstored/socket"
 
     public var hypervisor = Hypervisor.auto
+    public var xen = Xen()
+    /// Where the simulated Xen is, for `hypervisor: simulated`.
+    public var simulated = Simulated()
     /// At least one, no two with the same path.
     public var sockets = [Socket(path: defaultSocket)]
     public var store = Store()

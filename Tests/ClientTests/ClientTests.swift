@@ -1,3 +1,0 @@
-// Does the client library keep its promises?
-
-import Testing
