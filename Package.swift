@@ -19,6 +19,8 @@ let package = Package(
         .executable(name: "xenstored", targets: ["xenstored"]),
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
+        .executable(name: "simulated-domain", targets: ["simulated-domain"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
