@@ -30,8 +30,19 @@ private final class FakeGuest {
 
     /// Puts a request into the ring, signals, and waits for the reply's payload.
     func ask(_ type: MessageType, _ payload: String) throws -> String? {
-        try #require(ring.sendRequest(RawClient.message(type, payload, id: 7).span) != .badIndex)
+        try queue(type, payload)
         try fake.signal(try fake.daemonPort(id))
+        return reply()
+    }
+
+    /// Puts a request into the ring and tells nobody.
+    func queue(_ type: MessageType, _ payload: String) throws {
+        let message = RawClient.message(type, payload, id: 7)
+        try #require(ring.sendRequest(message.span) == .moved(message.count))
+    }
+
+    /// Waits for a reply's payload.
+    func reply() -> String? {
         guard let head = receive(MessageHeader.size) else { return nil }
         let header = MessageHeader(reading: head.span.bytes)
         #expect(header.requestID == 7)
