@@ -153,6 +153,17 @@ struct XenDaemonTests {
         #expect(try FakeGuest(fake, 7).ask(.getDomainPath, "7\0") == "/local/domain/7\0")
     }
 
+    /// The control domain's kernel does not wait for the daemon to start; its ring is not ours to empty.
+    @Test func `what the control domain has asked before the start is answered`() throws {
+        let fake = try FakeXen()
+        let control = try FakeGuest(fake, 0)
+        try control.queue(.write, "/early\0x")
+        let (daemon, socket) = try start(fake)
+        #expect(control.reply() == "OK\0")
+        #expect(try RawClient(socket).ask(.read, "/early\0")?.text == "x")
+        #expect(daemon.stop() == 0)
+    }
+
     @Test func `a domain that grants nothing is reached by its frame`() throws {
         let fake = try FakeXen()
         let (daemon, socket) = try start(fake)
