@@ -25,25 +25,11 @@ struct Toolstack {
             try await transaction.write("\(home)/domid", "\(domain.rawValue)")
             try await transaction.write("\(home)/memory/target", "524288")
             for kind in Device.Kind.allCases {
-                try await add(Device(kind: kind, domain: domain), transaction)
+                try await transaction.add(Device(kind: kind, domain: domain))
             }
         }
         Speaker.toolstack.say("domain \(domain.rawValue) has a home, a vbd and a vif; INTRODUCE")
         try await client.introduce(domain, gfn: 1, port: 1)
-    }
-
-    /// Writes both ends of a device: each driver's own, which the other may read.
-    private func add(_ device: Device, _ transaction: XenStoreTransaction) async throws {
-        let (front, back, guest) = (device.frontend, device.backend, device.domain)
-        try await transaction.makeDirectory(front, [Permission(.none, guest), Permission(.read, .zero)])
-        try await transaction.write("\(front)/backend", back)
-        try await transaction.write("\(front)/backend-id", "0")
-        try await transaction.write("\(front)/state", "\(XenbusState.initialising.rawValue)")
-        try await transaction.makeDirectory(back, [Permission(.none, .zero), Permission(.read, guest)])
-        try await transaction.write("\(back)/frontend", front)
-        try await transaction.write("\(back)/frontend-id", "\(guest.rawValue)")
-        try await transaction.write("\(back)/online", "1")
-        try await transaction.write("\(back)/state", "\(XenbusState.initialising.rawValue)")
     }
 
     /// Unplugs a device as the drivers wish it: the backend's state says Closing, they let go of each other,
@@ -54,7 +40,7 @@ struct Toolstack {
             try await transaction.write("\(device.backend)/online", "0")
             try await transaction.write("\(device.backend)/state", "\(XenbusState.closing.rawValue)")
         }
-        try await within(Self.patience) { try await waitForEnd(of: device) }
+        try await within(Self.patience) { [client] in try await client.waitForEnd(of: device) }
         try await client.withTransaction { transaction in
             try await transaction.remove(device.frontend)
             try await transaction.remove(device.backend)
@@ -70,10 +56,12 @@ struct Toolstack {
         let released = try await client.watch("@releaseDomain", depth: 1)
         Speaker.toolstack.say("domain \(domain.rawValue) is destroyed")
         try host.destroy(domain)
-        try await within(Self.patience) {
-            for try await _ in released where try await !client.isIntroduced(domain) { break }
+        try await within(Self.patience) { [client] in
+            for try await _ in released {
+                if try await !client.isIntroduced(domain) { break }
+            }
             for kind in Device.Kind.allCases {
-                try await waitForEnd(of: Device(kind: kind, domain: domain))
+                try await client.waitForEnd(of: Device(kind: kind, domain: domain))
             }
         }
         try await client.withTransaction { transaction in
@@ -85,13 +73,32 @@ struct Toolstack {
         try host.forget(domain)
         Speaker.toolstack.say("domain \(domain.rawValue) is forgotten, and its nodes are removed")
     }
+}
 
+extension XenStoreClient {
     /// Returns when the backend has closed the device, or never had it.
-    private func waitForEnd(of device: Device) async throws {
-        for try await _ in try await client.watch("\(device.backend)/state") {
-            let state = try await client.xenbusState(device.backend)
+    fileprivate func waitForEnd(of device: Device) async throws {
+        for try await _ in try await watch("\(device.backend)/state") {
+            let state = try await xenbusState(device.backend)
             if state == nil || state == .closed { return }
         }
+    }
+}
+
+extension XenStoreTransaction {
+    /// Writes both ends of a device: each driver's own, which the other may read.
+    fileprivate func add(_ device: Device) async throws {
+        let (front, back, guest) = (device.frontend, device.backend, device.domain)
+        let initialising = "\(XenbusState.initialising.rawValue)"
+        try await makeDirectory(front, [Permission(.none, guest), Permission(.read, .zero)])
+        try await write("\(front)/backend", back)
+        try await write("\(front)/backend-id", "0")
+        try await write("\(front)/state", initialising)
+        try await makeDirectory(back, [Permission(.none, .zero), Permission(.read, guest)])
+        try await write("\(back)/frontend", front)
+        try await write("\(back)/frontend-id", "\(guest.rawValue)")
+        try await write("\(back)/online", "1")
+        try await write("\(back)/state", initialising)
     }
 }
 
