@@ -1,8 +1,8 @@
 // Permission lists, each stored once: most nodes share theirs with their parent.
 //
 // Invariants: a list has at least one entry, the first of which names the owner. Lists of equal entries have
-// the same id, so comparing ids compares lists. `references` counts the nodes, versions and transactions'
-// entries that hold it.
+// the same id, unless they have become equal by the end of a domain in which they differed. `references`
+// counts the nodes, versions and transactions' entries that hold it.
 
 import XenStoreTypes
 
@@ -157,6 +157,51 @@ final class PermissionLists {
         lists[id].entries = bytes.withBytes { store.replace(lists[id].entries, $0.count, with: $0) }
         lists[id].hash = bytes.withBytes { hash(1, $0) }
         index.insert(lists[id].hash, id)
+    }
+
+    /// Checks lists against their holders, and namings against lists. `held`: the holders of each list.
+    func check(_ held: Tally, _ expect: Server.Expect) {
+        var named = 0
+        for id in 1..<UInt32(max(held.limit, 1)) where held[id] > 0 {
+            expect(Int(lists[id].references) == held[id], "a list's references are miscounted", id)
+            for position in 0..<count(id) {
+                let entry = entry(id, position)
+                if entry.ignored || entry.domain == .any { continue }
+                named += 1
+                expect(isFound(id, by: entry.domain), "a list that the domain it names does not find", id)
+            }
+        }
+        var current = 0
+        for first in firstNaming {
+            var naming = first
+            while naming != 0 {
+                current += 1
+                let next = namings[naming].next
+                expect(!namings[naming].isOver, "the naming of a domain that has ended", naming)
+                expect(next == 0 || namings[next].previous == naming, "namings are not linked", naming)
+                naming = next
+            }
+        }
+        expect(current == named, "namings and the entries of lists differ", UInt32(current))
+    }
+
+    /// Calls `body` with each domain that an entry names which is not ignored.
+    func forEachNamed(_ body: (DomainID) -> Void) {
+        for number in firstNaming.indices where firstNaming[number] != 0 { body(DomainID(UInt16(number))) }
+    }
+
+    private func isFound(_ id: PermissionsID, by domain: DomainID) -> Bool {
+        var naming = lists[id].firstNaming
+        while naming != 0 {
+            if namings[naming].domain == domain && !namings[naming].isOver { return true }
+            naming = namings[naming].nextOfList
+        }
+        return false
+    }
+
+    /// Whether two lists say the same.
+    func areEqual(_ left: PermissionsID, _ right: PermissionsID) -> Bool {
+        left == right || lists[left].hash == lists[right].hash && entries(left) == entries(right)
     }
 
     /// How many holders the list has.

@@ -19,7 +19,7 @@ extension Server {
         Self.nodeCost(name: tree.nodes[node].nameCount, value: Int(tree.nodes[node].valueCount))
     }
 
-    private func isSpecial(_ node: NodeID) -> Bool { tree.nodes[node].parent == 0 && node != tree.root }
+    func isSpecial(_ node: NodeID) -> Bool { tree.nodes[node].parent == 0 && node != tree.root }
 
     /// Creates one node and counts it. Takes over one reference to `list`. Fires nothing.
     func create(

@@ -38,6 +38,11 @@ extension Server {
             if !carryOut(connection, header, bytes.slice(used + MessageHeader.size, end)) { break }
             used = end
         }
+        if connection.isBroken && !connection.isSocket {
+            // A ring that its own request broke off has a reply that came after that.
+            reset(connection)
+            return bytes.count
+        }
         return used
     }
 

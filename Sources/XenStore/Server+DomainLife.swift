@@ -18,10 +18,13 @@ extension Server {
     /// Throws EINVAL if there is no such domain, and what `World` throws where mapping or binding fails. A
     /// domain that was not introduced before is not then; one that was stays, deactivated.
     public func introduce(_ domain: DomainID, gfn: UInt64, port: UInt32) throws(ErrorName) {
-        let state = world.domain(domain)
-        if state == nil && !isEverlasting(domain) || state?.isDying == true { throw .inval }
-        // One that has ended unnoticed and whose number is in use again must not be taken for its successor.
-        if let account = accounts.known(domain), hasEnded(account, state) { endDomain(account) }
+        defer { finish() }
+        try attach(domain, gfn: gfn, port: port)
+    }
+
+    /// As `introduce`, within another input.
+    func attach(_ domain: DomainID, gfn: UInt64, port: UInt32) throws(ErrorName) {
+        if !exists(domain, noting: true) { throw .inval }
         let account = accounts.account(of: domain)
         let features = accounts.table[account].features
         if let ring = accounts.table[account].ring {
@@ -39,8 +42,7 @@ extension Server {
             drop(self[connection])
             throw error
         }
-        accounts.table[account].identity = state
-        accounts.table[account].isShutdown = state?.isShutdown ?? false
+        accounts.table[account].isShutdown = accounts.table[account].identity?.isShutdown ?? false
         fireSpecial(introduceNode, domain)
     }
 
@@ -72,6 +74,23 @@ extension Server {
         return known.uniqueID != state.uniqueID
     }
 
+    /// Whether there is such a domain now: one that is dying is none any more. If the one that is known has
+    /// ended unnoticed, its end comes here, before anything can be said of the next one of its number
+    /// (XSA-322) - unless it is the domain that asks, for which there is then none. `noting`: something is
+    /// about to be noted of the domain, and it is remembered which one it is.
+    func exists(_ domain: DomainID, for asking: AccountID = 0, noting: Bool) -> Bool {
+        if isEverlasting(domain) { return true }
+        let state = world.domain(domain)
+        if !world.hasHypervisor { return state != nil }
+        if let account = accounts.known(domain), hasEnded(account, state) {
+            if account == asking { return false }
+            endDomain(account)
+        }
+        guard let state, !state.isDying else { return false }
+        if noting { accounts.table[accounts.account(of: domain)].identity = state }
+        return true
+    }
+
     /// All that was the domain's own goes.
     func endDomain(_ account: AccountID) {
         let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[account].number))
@@ -83,10 +102,20 @@ extension Server {
         // It changes nodes without asking who has reserved them.
         if transactions.holder != 0 { endReservation() }
         tree.generation += 1
+        giveRootAway(account)
         removeOwned(account)
         permissions.ignore(domain)
         accounts.close(account)
         if ring != nil { fireSpecial(releaseNode, domain) }
+    }
+
+    /// The root cannot go with its owner: it falls to the control domain.
+    private func giveRootAway(_ account: AccountID) {
+        if owner(tree.root) != account { return }
+        var list = permissions.entries(tree.nodes[tree.root].permissions)
+        list[0].domain = configuration.privilegedDomain
+        eventPath.load(canonical: Bytes("/"))
+        set(tree.root, eventPath, permissions: permissions.intern(list))
     }
 
     /// Removes the nodes that the domain owns. Of several above each other the topmost goes, and the others

@@ -17,7 +17,7 @@ extension Server {
         let domain = try domainID(strings[0])
         guard let gfn = strings[1].decimal64, let port = strings[2].decimal, port != 0 else { throw .inval }
         if !world.hasHypervisor { throw .inval }
-        try introduce(domain, gfn: gfn, port: port)
+        try attach(domain, gfn: gfn, port: port)
         replyOK(request)
     }
 
@@ -82,7 +82,7 @@ extension Server {
     func getFeature(_ request: Request) throws(ErrorName) {
         var features = Self.features
         if !request.payload.isEmpty {
-            let domain = try existingDomain(argument(request))
+            let domain = try existingDomain(argument(request), request)
             if let account = accounts.known(domain) { features = accounts.table[account].features }
         }
         reply(request) {
@@ -95,7 +95,7 @@ extension Server {
     func setFeature(_ request: Request) throws(ErrorName) {
         let strings = try arguments(request, 2, 2)
         guard let features = strings[1].decimal else { throw .inval }
-        let domain = try existingDomain(strings[0])
+        let domain = try existingDomain(strings[0], request, noting: true)
         if isIntroduced(domain) { throw .busy }
         if features & ~Self.features != 0 { throw .inval }
         accounts.table[accounts.account(of: domain)].features = features
@@ -104,9 +104,11 @@ extension Server {
 
     /// The domain id that the text writes. Throws EINVAL if it writes none, ENOENT if there is no such
     /// domain.
-    func existingDomain(_ text: Bytes) throws(ErrorName) -> DomainID {
+    func existingDomain(
+        _ text: Bytes, _ request: Request, noting: Bool = false
+    ) throws(ErrorName) -> DomainID {
         let domain = try domainID(text)
-        if !isEverlasting(domain) && world.domain(domain) == nil { throw .noent }
+        if !exists(domain, for: request.connection.account, noting: noting) { throw .noent }
         return domain
     }
 

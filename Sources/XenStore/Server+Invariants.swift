@@ -18,50 +18,35 @@ extension Server {
         }
         checkTree(expect)
         checkSnapshots(expect)
+        checkKept(expect)
         checkConnections(expect)
-        checkMemory(expect)
+        checkAccounts(expect)
         return findings
     }
 
-    private typealias Expect = (_ holds: Bool, _ what: StaticString, _ id: UInt32) -> Void
-
-    /// Structure of the tree, its index, and what accounts say of nodes.
+    /// Structure of the tree and its index.
     private func checkTree(_ expect: Expect) {
         var nodes = 0
         var living = 0
-        var owned = tally()
-        for top in [tree.root] + specialNodes() {
-            var node = top
-            while node != 0 {
-                nodes += 1
-                checkNode(node, expect)
-                if !tree.nodes[node].isDead {
-                    living += 1
-                    // Special nodes are counted to nobody: their owners need not have an account.
-                    if top == tree.root { owned[Int(owner(node))] += 1 }
-                }
-                node = nextInTree(node)
-            }
+        forEachNode { node in
+            nodes += 1
+            checkNode(node, expect)
+            if !tree.nodes[node].isDead { living += 1 }
         }
         expect(nodes == tree.nodes.count, "nodes that hang in no list of children", UInt32(tree.nodes.count))
         expect(nodes == tree.index.count, "nodes and the index differ", UInt32(tree.index.count))
         expect(living == tree.liveCount, "the number of living nodes is wrong", UInt32(tree.liveCount))
-        for account in accounts.all {
-            let count = accounts.table[account].nodes.now
-            expect(count == owned[Int(account)], "an account's nodes are miscounted", account)
-        }
     }
 
-    /// A zero for each account, by its id.
-    private func tally() -> [Int] { [Int](repeating: 0, count: accounts.all.count + 1) }
-
-    private func specialNodes() -> [NodeID] {
-        var found: [NodeID] = []
-        for name in [Bytes("@introduceDomain"), Bytes("@releaseDomain")] {
-            eventPath.load(canonical: name)
-            found.append(tree.find(eventPath, 1, at: live))
+    /// Every node, dead ones too, parents before their children.
+    func forEachNode(_ body: (NodeID) -> Void) {
+        for top in [tree.root, introduceNode, releaseNode] {
+            var node = top
+            while node != 0 {
+                body(node)
+                node = nextInTree(node)
+            }
         }
-        return found
     }
 
     /// The next node, dead ones too, parents before their children; 0 after the last.
@@ -132,21 +117,35 @@ extension Server {
         expect(open == users, "snapshots that nobody uses", users)
     }
 
-    /// Watches and transactions of each connection, and what accounts say of them.
+    /// What is kept for transactions only: dead nodes, and versions.
+    private func checkKept(_ expect: Expect) {
+        var kept = 0
+        forEachNode { node in
+            if tree.nodes[node].isDead { kept += Tree.deadCost + tree.nodes[node].nameCount }
+            var version = tree.nodes[node].older
+            while version != 0 {
+                kept += Tree.versionCost + Int(tree.versions[version].valueCount)
+                version = tree.versions[version].older
+            }
+        }
+        expect(kept == tree.keptBytes, "what is kept for transactions is miscounted", 0)
+    }
+
+    /// Watches and transactions of each connection.
     private func checkConnections(_ expect: Expect) {
-        var watched = tally()
-        var begun = tally()
+        var watched = 0
+        var begun = 0
         for case .some(let connection) in connections {
             var watch = connection.firstWatch
             while watch != 0 {
-                watched[Int(connection.account)] += 1
+                watched += 1
                 expect(
                     watches.table[watch].connection == connection.id, "a watch of another connection", watch)
                 watch = watches.table[watch].nextOfConnection
             }
             var transaction = connection.firstTransaction
             while transaction != 0 {
-                begun[Int(connection.account)] += 1
+                begun += 1
                 let owner = transactions.table[transaction].connection
                 expect(owner == connection.id, "a transaction of another connection", transaction)
                 transaction = transactions.table[transaction].nextOfConnection
@@ -155,75 +154,8 @@ extension Server {
             expect(isHeld == connection.isHeld, "a connection waits for nothing", connection.id)
         }
         expect(transactions.holder != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
-        expect(watched.reduce(0, +) == watches.count, "watches of nobody", UInt32(watches.count))
-        expect(begun.reduce(0, +) == transactions.count, "transactions of nobody", 0)
         expect(transactions.holder != 0 || transactions.heldNodes.count == 0, "nodes held for nobody", 0)
-        for account in accounts.all {
-            let record = accounts.table[account]
-            expect(record.watches.now == watched[Int(account)], "watches are miscounted", account)
-            expect(record.transactions.now == begun[Int(account)], "transactions are miscounted", account)
-        }
-    }
-
-    /// The bytes that accounts count, replies that are not sent, and what is kept for transactions only.
-    private func checkMemory(_ expect: Expect) {
-        var used = tally()
-        var outstanding = tally()
-        var kept = 0
-        for top in [tree.root] + specialNodes() {
-            var node = top
-            while node != 0 {
-                kept += keptFor(node)
-                if top == tree.root && !tree.nodes[node].isDead {
-                    used[Int(owner(node))] += cost(node)
-                }
-                node = nextInTree(node)
-            }
-        }
-        for case .some(let connection) in connections {
-            let account = Int(connection.account)
-            used[account] += connection.charged
-            outstanding[account] += connection.replyEnds.count
-            var watch = connection.firstWatch
-            while watch != 0 {
-                used[account] += watches.cost(watch)
-                watch = watches.table[watch].nextOfConnection
-            }
-            var transaction = connection.firstTransaction
-            while transaction != 0 {
-                used[account] += Self.transactionCost + bytes(of: transaction)
-                transaction = transactions.table[transaction].nextOfConnection
-            }
-        }
-        expect(kept == tree.keptBytes, "what is kept for transactions is miscounted", 0)
-        for account in accounts.all {
-            let record = accounts.table[account]
-            expect(record.memory.now == used[Int(account)], "an account's bytes are miscounted", account)
-            let isRight = record.outstanding.now == outstanding[Int(account)]
-            expect(isRight, "outstanding requests are miscounted", account)
-        }
-    }
-
-    /// What a transaction's entries are counted with.
-    private func bytes(of transaction: TransactionID) -> Int {
-        var bytes = 0
-        var entry = transactions.table[transaction].firstEntry
-        while entry != 0 {
-            let it = transactions.entries[entry]
-            bytes += Transactions.entryCost + Int(it.nameCount) + Int(it.valueCount)
-            entry = it.next
-        }
-        return bytes
-    }
-
-    /// What a node keeps for transactions only: itself, if it is dead, and its versions.
-    private func keptFor(_ node: NodeID) -> Int {
-        var kept = tree.nodes[node].isDead ? Tree.deadCost + tree.nodes[node].nameCount : 0
-        var version = tree.nodes[node].older
-        while version != 0 {
-            kept += Tree.versionCost + Int(tree.versions[version].valueCount)
-            version = tree.versions[version].older
-        }
-        return kept
+        expect(watched == watches.count, "watches of nobody", UInt32(watches.count))
+        expect(begun == transactions.count, "transactions of nobody", 0)
     }
 }

@@ -281,17 +281,13 @@ extension Server {
             guard string.count >= 2, let mode = AccessMode(letter: string[0]) else { throw .inval }
             list.append(Permission(mode, try domainID(string.dropFirst(1))))
         }
-        if !exists(list[0].domain) { throw .noent }
+        if !exists(list[0].domain, for: connection.account, noting: true) { throw .noent }
         let features = accounts.table[connection.account].features
         for position in list.indices.dropFirst() {
             let domain = list[position].domain
-            list[position].ignored = domain == .any ? features & Self.featureAnyDomain == 0 : !exists(domain)
+            let isAny = domain == .any && features & Self.featureAnyDomain != 0
+            list[position].ignored = !isAny && !exists(domain, for: connection.account, noting: true)
         }
         return list
-    }
-
-    private func exists(_ domain: DomainID) -> Bool {
-        domain == configuration.domain || domain == configuration.privilegedDomain
-            || world.domain(domain) != nil
     }
 }

@@ -109,7 +109,7 @@ extension Server {
         let quota = try quotaName(strings[strings.count - 1])
         var limit = accounts.limits[quota]
         if strings.count == 2 {
-            let domain = try existingDomain(strings[0])
+            let domain = try existingDomain(strings[0], request)
             if let account = accounts.known(domain) { limit = accounts.limit(account, quota) }
         }
         reply(request) {
@@ -126,7 +126,8 @@ extension Server {
         if strings.count == 2 {
             setLimit(quota, value)
         } else {
-            accounts.setLimit(accounts.account(of: try existingDomain(strings[0])), quota, value)
+            let domain = try existingDomain(strings[0], request, noting: true)
+            accounts.setLimit(accounts.account(of: domain), quota, value)
         }
         replyOK(request)
     }

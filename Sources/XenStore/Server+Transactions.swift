@@ -67,7 +67,8 @@ extension Server {
     /// Makes the transaction's changes part of the tree, or none of them, and ends it.
     ///
     /// Throws ENOSPC when the domain would own more nodes than its quota, EAGAIN when something that the
-    /// transaction looked at or changed has been changed by others since it began, or it is doomed.
+    /// transaction looked at or changed has been changed by others since it began, a domain to which it gave
+    /// a node has ended since, or it is doomed.
     private func commit(_ transaction: TransactionID, _ connection: Connection) throws(ErrorName) {
         defer { end(transaction, connection) }
         let it = transactions.table[transaction]
@@ -81,7 +82,7 @@ extension Server {
         }
         path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
-        if transactions.hasConflict(transaction) {
+        if transactions.hasConflict(transaction) || transactions.givesToEnded(transaction) {
             connection.conflicts += 1
             throw .again
         }

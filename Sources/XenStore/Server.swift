@@ -137,7 +137,12 @@ public final class Server {
             isReadOnly: readOnly, isSocket: isSocket, home: home)
         connection.unreadSince = now
         connections[Int(id)] = connection
-        if !isSocket { accounts.table[connection.account].ring = ConnectionID(rawValue: id) }
+        if !isSocket {
+            accounts.table[connection.account].ring = ConnectionID(rawValue: id)
+            if accounts.table[connection.account].identity == nil {
+                accounts.table[connection.account].identity = world.domain(home)
+            }
+        }
         traceLife("CREATE", "connection", connection.id)
         return ConnectionID(rawValue: id)
     }

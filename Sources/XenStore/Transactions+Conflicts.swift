@@ -22,9 +22,38 @@ extension Transactions {
         if seen.contains(.node) && tree.nodes[base].modified > generation { return true }
         if seen.contains(.children) && tree.nodes[base].childrenChanged > generation { return true }
         if seen.contains(.anchor) && tree.nodes[base].modified > generation {
-            if tree.state(base, at: generation)!.permissions != tree.nodes[base].permissions { return true }
+            let before = tree.state(base, at: generation)!.permissions
+            if !permissions.areEqual(before, tree.nodes[base].permissions) { return true }
         }
         return seen.contains(.subtree) && hasChanged(below: base, since: generation)
+    }
+
+    /// Whether the commit would make a node whose owner has ended since.
+    func givesToEnded(_ id: TransactionID) -> Bool {
+        var entry = table[id].firstEntry
+        while entry != 0 {
+            let list = entries[entry].permissions
+            if list != 0 && permissions.entry(list, 0).ignored && !isUndone(id, entry) { return true }
+            entry = entries[entry].next
+        }
+        return false
+    }
+
+    /// Whether something above the entry was removed after its change.
+    private func isUndone(_ id: TransactionID, _ entry: EntryID) -> Bool {
+        let sequence = entries[entry].sequence
+        var above = entry
+        while entries[above].base == 0 {
+            above = entries[above].parent
+            if entries[above].removedAt > sequence { return true }
+        }
+        var node = tree.nodes[entries[above].base].parent
+        while node != 0 {
+            let entry = self.entry(id, base: node)
+            if entry != 0 && entries[entry].removedAt > sequence { return true }
+            node = tree.nodes[node].parent
+        }
+        return false
     }
 
     /// Whether a node that was absent in the snapshot exists now.

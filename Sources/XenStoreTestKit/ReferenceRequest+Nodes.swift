@@ -103,7 +103,7 @@ extension ReferenceRequest {
     /// The node and its missing ancestors, with the nearest ancestor's list; a guest owns what it creates.
     private func create(_ path: String, _ inherited: [Permission], _ value: [UInt8]) throws(ErrorName) {
         var list = inherited
-        if case .domain(let id) = subject, id != 0 { list[0].domain = DomainID(id) }
+        if case .domain(let id) = subject, id != 0 { list[0] = Permission(list[0].mode, DomainID(id)) }
         var missing = [path]
         while let parent = ReferenceTree.parent(missing[0]), view[parent] == nil {
             missing.insert(parent, at: 0)
@@ -173,10 +173,14 @@ extension ReferenceRequest {
                 let id = number(Array(text.dropFirst())),
                 id <= 0xFFFF
             else { throw .inval }
-            let isKnown = store.exists(id) || (id == DomainID.any.rawValue && !list.isEmpty)
-            list.append(Permission(mode, DomainID(UInt16(id)), ignored: !isKnown))
+            list.append(Permission(mode, DomainID(UInt16(id))))
         }
-        if list[0].ignored { throw .noent }
+        for index in list.indices {
+            let id = Int(list[index].domain.rawValue)
+            let isAny = index > 0 && id == DomainID.any.rawValue && features & 8 != 0
+            list[index].ignored = !isAny && !store.exists(id, for: subject, noting: true)
+            if list[0].ignored { throw .noent }
+        }
         let path = try path(all[0], special: true)
         let node = try find(path, .own)
         if !isPrivileged && node.permissions[0].domain != list[0].domain { throw .perm }

@@ -8,7 +8,7 @@ extension ReferenceRequest {
         guard (2...3).contains(all.count) else { throw .inval }
         var depth: Int?
         if all.count == 3 {
-            guard let given = number(all[2]) else { throw .inval }
+            guard let given = number(all[2]), features & 4 != 0 else { throw .inval }
             depth = given
         }
         let made = ReferenceWatch(
@@ -60,7 +60,7 @@ extension ReferenceRequest {
         let transaction = connection.transactions.removeValue(forKey: message.transactionID)!
         if isCommit {
             try checkQuota(transaction)
-            if transaction.conflicts(with: store.tree) { throw .again }
+            if transaction.conflicts(with: store.tree) || transaction.givesToTheDead { throw .again }
             commit(transaction)
         }
         reply("OK")

@@ -54,7 +54,12 @@ struct ReferenceRequest {
         case .transactionStart: try startTransaction()
         case .transactionEnd: try endTransaction()
         case .getDomainPath: try domainPath()
-        case .introduce, .release, .resume, .setTarget: throw .inval
+        case .introduce: try introduce()
+        case .release: try release()
+        case .resume: try resume()
+        case .setTarget: try setTarget()
+        case .isDomainIntroduced: try isDomainIntroduced()
+        case .setFeature: try setFeature()
         case .getFeature: try getFeature()
         case .getQuota: try getQuota()
         case .setQuota: try setQuota()
@@ -129,26 +134,15 @@ struct ReferenceRequest {
 
     // MARK: Requests that touch no node
 
-    private func domainPath() throws(ErrorName) {
-        guard let id = number(try oneString()), id <= 0xFFFF else { throw .inval }
-        reply("/local/domain/\(id)")
-    }
-
-    private func getFeature() throws(ErrorName) {
-        // The simulation asks for a domain's features in malformed requests only.
-        guard message.payload.isEmpty else { throw .inval }
-        reply("15")
-    }
-
     private func getQuota() throws(ErrorName) {
         if message.payload.isEmpty { return reply(ReferenceStore.quotaNames.joined(separator: " ")) }
         let all = try strings(message.payload)
         guard (1...2).contains(all.count) else { throw .inval }
         let name = try quotaName(all.last!)
         guard all.count == 2 else { return reply(String(store.quotas[name]!)) }
-        guard let domain = number(all[0]), domain < 0x7FF0 else { throw .inval }
-        guard store.exists(domain) else { throw .noent }
-        reply(String(store.domainQuotas[UInt16(domain)]?[name] ?? store.quotas[name]!))
+        guard let domain = number(all[0]), domain <= 0xFFFF else { throw .inval }
+        guard store.exists(domain, noting: false) else { throw .noent }
+        reply(String(store.notes[UInt16(domain)]?.quotas[name] ?? store.quotas[name]!))
     }
 
     private func setQuota() throws(ErrorName) {
@@ -159,9 +153,9 @@ struct ReferenceRequest {
         if all.count == 2 {
             store.quotas[name] = value
         } else {
-            guard let domain = number(all[0]), domain < 0x7FF0 else { throw .inval }
-            guard store.exists(domain) else { throw .noent }
-            store.domainQuotas[UInt16(domain), default: [:]][name] = value
+            guard let domain = number(all[0]), domain <= 0xFFFF else { throw .inval }
+            guard store.exists(domain, noting: true) else { throw .noent }
+            store.notes[UInt16(domain), default: ReferenceNote()].quotas[name] = value
         }
         reply("OK")
     }
@@ -181,9 +175,4 @@ extension ReferenceStore {
         "path-max",
         "node-permissions",
     ]
-
-    func exists(_ domain: Int) -> Bool {
-        guard domain < 0x7FF0 else { return false }
-        return domains?.contains(UInt16(domain)) ?? true
-    }
 }

@@ -26,10 +26,14 @@ public final class ReferenceStore {
         "nodes": 1000, "watches": 128, "transactions": 10, "outstanding": 20, "transaction-nodes": 1024,
         "memory": 2_621_440, "node-size": 2048, "path-max": 2048, "node-permissions": 5,
     ]
-    /// What SET_QUOTA set for single domains.
-    var domainQuotas: [UInt16: [String: Int]] = [:]
-    /// The ids that exist; nil: all.
-    public var domains: Set<UInt16>?
+    /// The domains that exist, as the host tells; nil: every id, of which nothing can be told.
+    public var domains: [UInt16: ReferenceDomain]?
+    /// Whether domains can be introduced.
+    public var hasHypervisor = false
+    /// What the host answers when it is to attach a ring; nil: it can.
+    public var attachFailure: ErrorName?
+    /// What is known of domains.
+    var notes: [UInt16: ReferenceNote] = [:]
     public internal(set) var tree = ReferenceTree()
     private(set) var connections: [Int: ReferenceConnection] = [:]
 
@@ -42,25 +46,36 @@ public final class ReferenceStore {
     public func disconnect(_ key: Int) { connections[key] = nil }
 
     /// What was queued on a connection since this was last asked, in order.
-    public func takeExpected(_ key: Int) -> [Expected] { connections[key]!.takeExpected() }
+    public func takeExpected(_ key: Int) -> [Expected] { connections[key]?.takeExpected() ?? [] }
 
     /// Whether the connection has got EAGAIN twice.
-    public func hasLostTwice(_ key: Int) -> Bool { connections[key]!.lostCount >= 2 }
+    public func hasLostTwice(_ key: Int) -> Bool { connections[key].map { $0.lostCount >= 2 } ?? false }
 
     /// The transaction ids that the connection may use, in order.
-    public func openTransactions(_ key: Int) -> [UInt32] { connections[key]!.transactions.keys.sorted() }
+    public func openTransactions(_ key: Int) -> [UInt32] {
+        connections[key]?.transactions.keys.sorted() ?? []
+    }
+
+    /// Whether the connection is one of a ring that its guest has broken.
+    public func isBroken(_ key: Int) -> Bool { connections[key]?.isBroken == true }
+
+    /// Which beginning of which connection it is; nil: there is none.
+    func beginning(_ key: Int) -> ReferenceBeginning? {
+        connections[key].map { ReferenceBeginning(connection: ObjectIdentifier($0), resets: $0.resets) }
+    }
 
     /// Carries out one request and queues the reply that it must get, and the events.
     public func handle(_ key: Int, _ message: Message) {
-        let request = ReferenceRequest(store: self, key: key, connection: connections[key]!, message: message)
+        guard let connection = connections[key], !connection.isBroken else { return }
+        let request = ReferenceRequest(store: self, key: key, connection: connection, message: message)
         do throws(ErrorName) {
             try request.carryOut()
         } catch {
             var reply = message
             reply.type = MessageType.error.rawValue
-            if error == .again { connections[key]!.lostCount += 1 }
+            if error == .again { connection.lostCount += 1 }
             reply.payload = Array("\(error.name)".utf8) + [0]
-            connections[key]!.queue(.reply(reply))
+            connection.queue(.reply(reply))
         }
     }
 
@@ -69,9 +84,11 @@ public final class ReferenceStore {
     /// Whether a node with this list grants `right` to `subject`.
     func grants(_ list: [Permission], _ subject: ReferenceSubject, _ right: ReferenceRight) -> Bool {
         guard case .domain(let id) = subject else { return false }
-        if id == 0 || list[0].domain.rawValue == id { return true }
+        if id == 0 { return true }
+        let names = [id, notes[id]?.target ?? id]
+        if !list[0].ignored && names.contains(list[0].domain.rawValue) { return true }
         let named = list.dropFirst().first {
-            !$0.ignored && ($0.domain.rawValue == id || $0.domain == .any)
+            !$0.ignored && (names.contains($0.domain.rawValue) || $0.domain == .any)
         }
         switch (named ?? list[0]).mode {
         case .none: return false
@@ -85,7 +102,7 @@ public final class ReferenceStore {
     func limit(_ name: String, _ subject: ReferenceSubject) -> Int? {
         if isPrivileged(subject) { return nil }
         var value = quotas[name]!
-        if case .domain(let id) = subject, let own = domainQuotas[id]?[name] { value = own }
+        if case .domain(let id) = subject, let own = notes[id]?.quotas[name] { value = own }
         return value == 0 ? nil : value
     }
 }

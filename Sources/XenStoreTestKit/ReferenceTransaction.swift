@@ -20,7 +20,7 @@ struct ReferenceTransaction {
         var missing: String
     }
 
-    let base: ReferenceTree
+    var base: ReferenceTree
     var view: ReferenceTree
     /// Nodes of the snapshot that were read or written.
     var touched: Set<String> = []
@@ -100,6 +100,9 @@ struct ReferenceTransaction {
         }
         return false
     }
+
+    /// Whether the owner of a node that it would make or change has ended.
+    var givesToTheDead: Bool { changes.contains { view[$0]!.permissions[0].ignored } }
 
     private func isUnchanged(_ path: String, _ live: ReferenceTree) -> Bool {
         guard let now = live[path], let old = base[path] else { return false }

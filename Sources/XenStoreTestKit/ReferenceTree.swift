@@ -62,6 +62,15 @@ public struct ReferenceTree {
         nodes[path]!.change = stamp()
     }
 
+    /// Marks every entry that names the domain as ignored. Is no change to anybody.
+    mutating func ignoreEntries(naming domain: UInt16) {
+        for (path, node) in nodes {
+            for index in node.permissions.indices where node.permissions[index].domain.rawValue == domain {
+                nodes[path]!.permissions[index].ignored = true
+            }
+        }
+    }
+
     /// Removes a node and all below it.
     mutating func remove(_ path: String) {
         for gone in subtree(path) { nodes[gone] = nil }
@@ -77,7 +86,7 @@ public struct ReferenceTree {
     }
 
     /// For an absent path: the nearest ancestor that exists, and the first component that does not.
-    /// Nil for a special path, which has no ancestors.
+    /// Nil for a special node, which has no ancestors.
     func gap(_ path: String) -> (ancestor: String, missing: String)? {
         var missing = path
         while let above = ReferenceTree.parent(missing) {
@@ -87,10 +96,10 @@ public struct ReferenceTree {
         return nil
     }
 
-    /// Nil for the root and for special paths.
+    /// Nil for the root and for special nodes.
     static func parent(_ path: String) -> String? {
-        guard path.hasPrefix("/"), path != "/" else { return nil }
-        let above = path[..<path.lastIndex(of: "/")!]
+        guard path != "/", let last = path.lastIndex(of: "/") else { return nil }
+        let above = path[..<last]
         return above.isEmpty ? "/" : String(above)
     }
 

@@ -64,6 +64,12 @@ extension ReferenceStore {
     }
 }
 
+/// One of the beginnings of a connection.
+struct ReferenceBeginning: Equatable {
+    var connection: ObjectIdentifier
+    var resets: Int
+}
+
 /// A connection as the reference sees it.
 final class ReferenceConnection {
     let subject: ReferenceSubject
@@ -74,6 +80,10 @@ final class ReferenceConnection {
     var nextTransaction: UInt32 = 1
     /// How many commits ended in EAGAIN.
     var lostCount = 0
+    /// A ring that its guest has broken: nothing is said or heard until there is a new beginning.
+    var isBroken = false
+    /// How often it was reset.
+    private(set) var resets = 0
     /// Output expected since the last look.
     private(set) var expected: [Expected] = []
 
@@ -82,7 +92,16 @@ final class ReferenceConnection {
         isReadOnly = readOnly
     }
 
-    func queue(_ item: Expected) { expected.append(item) }
+    /// All goes but the connection: watches, transactions, what is to be sent. Transaction ids go on.
+    func reset() {
+        resets += 1
+        watches = []
+        transactions = [:]
+        expected = []
+        lostCount = 0
+    }
+
+    func queue(_ item: Expected) { if !isBroken { expected.append(item) } }
 
     func queue(events: [[UInt8]], coalescing: Bool) {
         var kept: [[UInt8]] = []

@@ -11,10 +11,17 @@ public struct Step: Sendable, CustomStringConvertible {
         case requests([Request])
         /// A request cut into pieces at these places, with other connections' turns between them left out.
         case pieces(Request, cuts: [Int])
-        /// The peer vanishes with this much of a request sent, and comes back.
+        /// The first so many bytes of a request; the rest comes when the connection speaks next, unless it
+        /// has a new beginning by then.
+        case half(Request, after: Int)
+        /// The connection's output is not read until it speaks next.
+        case sleep
+        /// The peer vanishes with this much of a request sent, and comes back. A ring is reset by its guest.
         case vanish(Request, after: Int)
-        /// A header that says more than 4096 bytes: the server must close.
+        /// A header that says more than 4096 bytes: the server must close, or deactivate the ring.
         case oversized(UInt32)
+        /// Something happens to a domain, and then the slot makes these requests.
+        case life(Life, then: [Request])
     }
 
     public struct Request: Sendable {
@@ -29,6 +36,8 @@ public struct Step: Sendable, CustomStringConvertible {
 
     public var slot: Int
     public var action: Action
+    /// The host cannot attach rings during this step.
+    public var attachFails = false
 
     public var description: String {
         func text(_ request: Request) -> String {
@@ -37,9 +46,14 @@ public struct Step: Sendable, CustomStringConvertible {
             let tx = request.transaction == 0 ? "" : "[tx choice \(which)]"
             return "\(name)\(tx) \"\(Message.printable(request.payload))\""
         }
+        let failing = attachFails ? " (no ring can be attached)" : ""
         switch action {
-        case .requests(let all): return "slot \(slot): " + all.map(text).joined(separator: "; ")
+        case .requests(let all): return "slot \(slot)\(failing): " + all.map(text).joined(separator: "; ")
         case .pieces(let one, let cuts): return "slot \(slot): \(text(one)) cut at \(cuts)"
+        case .half(let one, let count): return "slot \(slot): \(count) bytes of \(text(one))"
+        case .sleep: return "slot \(slot): sleeps"
+        case .life(let life, let all):
+            return "\(life)\(failing), slot \(slot): " + all.map(text).joined(separator: "; ")
         case .vanish(let one, let count): return "slot \(slot): vanishes after \(count) bytes of \(text(one))"
         case .oversized(let length): return "slot \(slot): a header with length \(length)"
         }
@@ -50,15 +64,35 @@ extension Step {
     /// A step out of `choices`, for one of `slots` connections.
     public init<C: Choices>(from choices: inout C, slots: Int) {
         slot = choices.below(slots)
+        let guests = slots - Simulation.hostSlots
         let kind = choices.below(100)
         switch kind {
-        case ..<68: action = .requests([Request(from: &choices)])
-        case ..<78: action = .requests((0...choices.below(4)).map { _ in Request(from: &choices) })
-        case ..<90: action = .requests(Request.transaction(from: &choices))
+        case ..<54: action = .requests([Request(from: &choices, guests: guests)])
+        case ..<64:
+            action = .requests((0...choices.below(4)).map { _ in Request(from: &choices, guests: guests) })
+        case ..<75: action = .requests(Request.transaction(from: &choices))
+        case ..<87: self = Step(lifeFrom: &choices, guests: guests)
+        case ..<91: action = .half(Request(from: &choices, guests: guests), after: choices.below(40))
+        case ..<93: action = .sleep
         case ..<97: action = Step.cut(Request(from: &choices), &choices)
         case ..<99: action = .vanish(Request(from: &choices), after: choices.below(40))
         default: action = .oversized(choices.chance(50) ? 4097 : UInt32.max - UInt32(choices.below(1000)))
         }
+        attachFails = attachFails || choices.chance(3)
+    }
+
+    /// A step in which something happens to one of the domains 1 to `guests`, and the toolstack does what it
+    /// does then.
+    public init<C: Choices>(lifeFrom choices: inout C, guests: Int) {
+        let life = Life(from: &choices, guests: guests)
+        var requests: [Request] = []
+        switch life.event {
+        case .create, .replace: if choices.chance(80) { requests = Request.birth(of: life.domain) }
+        default: if choices.chance(20) { requests = [Request(from: &choices, guests: guests)] }
+        }
+        slot = 0
+        action = .life(life, then: requests)
+        attachFails = choices.chance(5)
     }
 
     private static func cut<C: Choices>(_ request: Request, _ choices: inout C) -> Action {
@@ -70,11 +104,11 @@ extension Step {
 
 extension Step.Request {
     /// A request about a few paths, so that requests meet often; now and then a malformed one.
-    public init<C: Choices>(from choices: inout C) {
+    public init<C: Choices>(from choices: inout C, guests: Int = Simulation.guests) {
         let type = Step.Request.type(&choices)
         self.type = type.rawValue
         transaction = choices.chance(45) ? 1 + choices.below(3) : 0
-        payload = Step.Request.payload(of: type, &choices)
+        payload = Step.Request.payload(of: type, &choices, guests)
         if type == .transactionStart && choices.chance(90) { transaction = 0 }
         if type == .transactionEnd && choices.chance(95) { transaction = max(transaction, 1) }
         if choices.chance(3) { spoil(&choices) }
@@ -118,7 +152,8 @@ extension Step.Request {
             (.setPermissions, 9),
             (.getPermissions, 4), (.directoryPart, 4), (.watch, 8), (.unwatch, 3), (.transactionStart, 10),
             (.transactionEnd, 12), (.resetWatches, 1), (.getDomainPath, 1), (.getFeature, 1), (.getQuota, 1),
-            (.setQuota, 1), (.introduce, 1), (.restrict, 1),
+            (.setQuota, 1), (.introduce, 3), (.release, 2), (.resume, 1), (.setTarget, 2),
+            (.isDomainIntroduced, 1), (.setFeature, 1), (.restrict, 1),
         ]
         var place = choices.below(weights.map(\.1).reduce(0, +))
         for (type, weight) in weights {
@@ -128,7 +163,9 @@ extension Step.Request {
         return .read
     }
 
-    private static func payload<C: Choices>(of type: MessageType, _ choices: inout C) -> [UInt8] {
+    private static func payload<C: Choices>(
+        of type: MessageType, _ choices: inout C, _ guests: Int
+    ) -> [UInt8] {
         switch type {
         case .write: return path(&choices) + [0] + value(&choices)
         case .watch: return watch(&choices)
@@ -136,17 +173,18 @@ extension Step.Request {
         case .directoryPart:
             return path(&choices) + [0]
                 + [UInt8](strings: [choices.one(of: ["0", "0", "2", "3", "50", "x"])])
-        case .setPermissions: return permissions(&choices)
+        case .setPermissions: return permissions(&choices, guests)
         case .getPermissions: return path(&choices, special: 15) + [0]
         case .transactionStart, .resetWatches: return [0]
         case .transactionEnd: return Array((choices.chance(80) ? "T" : "F").utf8) + [0]
         case .getDomainPath: return [UInt8](strings: [choices.one(of: ["0", "3", "x", "-1"])])
-        case .getFeature: return []
+        case .getFeature: return choices.chance(50) ? [] : domainPayload(of: type, &choices, guests)
         case .getQuota: return [UInt8](strings: quotaArguments(&choices))
         case .setQuota:
             return [UInt8](
                 strings: quotaArguments(&choices) + [choices.one(of: ["0", "4", "9", "30", "", "-2"])])
-        case .introduce: return [UInt8](strings: ["1", "1", "1"])
+        case .introduce, .release, .resume, .setTarget, .isDomainIntroduced, .setFeature:
+            return domainPayload(of: type, &choices, guests)
         default: return path(&choices) + [0]
         }
     }
@@ -160,7 +198,11 @@ extension Step.Request {
 
     private static func path<C: Choices>(_ choices: inout C, special: Int = 1) -> [UInt8] {
         if choices.chance(special) {
-            return Array(choices.one(of: ["@introduceDomain", "@releaseDomain", "@other"]).utf8)
+            return Array(
+                choices.one(of: [
+                    "@introduceDomain", "@releaseDomain", "@releaseDomain", "@introduceDomain/2",
+                    "@releaseDomain/1", "@releaseDomain/3", "@other",
+                ]).utf8)
         }
         if choices.chance(2) {
             return Array(
@@ -192,16 +234,17 @@ extension Step.Request {
     }
 
     private static func watch<C: Choices>(_ choices: inout C) -> [UInt8] {
-        var payload = path(&choices, special: 5) + [0] + [UInt8](strings: [token(&choices)])
+        var payload = path(&choices, special: 15) + [0] + [UInt8](strings: [token(&choices)])
         if choices.chance(30) { payload += [UInt8](strings: [choices.one(of: ["0", "1", "2", "x"])]) }
         return payload
     }
 
-    private static func permissions<C: Choices>(_ choices: inout C) -> [UInt8] {
+    private static func permissions<C: Choices>(_ choices: inout C, _ guests: Int) -> [UInt8] {
         var texts: [String] = []
         for _ in 0...choices.one(of: [0, 0, 1, 1, 2, 5]) {
             let mode = choices.one(of: ["n", "r", "w", "b", "b", "r"])
-            texts.append(mode + choices.one(of: ["0", "1", "1", "2", "2", "3", "7", "32757"]))
+            let fixed = choices.one(of: ["0", "1", "1", "2", "2", "3", "32757", ""])
+            texts.append(mode + (fixed.isEmpty ? number(&choices, guests) : fixed))
         }
         if choices.chance(3) { texts.append(choices.one(of: ["", "b", "x1", "r99999", "r1 "])) }
         return path(&choices, special: 3) + [0] + [UInt8](strings: texts)

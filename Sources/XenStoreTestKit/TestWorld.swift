@@ -15,6 +15,15 @@ public final class TestWorld: World {
     public var domains: [DomainID: DomainIdentity]?
     /// What INTRODUCE and its like need. Off, they answer EINVAL.
     public var canIntroduce = false
+    /// What `attach` and `reattach` throw; nil: they succeed.
+    public var attachFailure: ErrorName?
+    /// The rings that are attached.
+    public private(set) var rings: [DomainID: ConnectionID] = [:]
+    /// How often each domain's ring was reset, also by a `reattach` that failed.
+    public private(set) var beginnings: [DomainID: Int] = [:]
+    /// What was attached, reattached and detached, oldest first.
+    public private(set) var attachments: [String] = []
+    private var lastUniqueID: UInt64 = 1 << 32
     /// What was logged, oldest first. The test may empty it.
     public var lines: [Line] = []
     /// What was traced, oldest first.
@@ -36,6 +45,40 @@ public final class TestWorld: World {
     public override func domain(_ id: DomainID) -> DomainIdentity? {
         guard let domains else { return super.domain(id) }
         return domains[id]
+    }
+
+    /// A domain of this number that is none of the earlier ones.
+    public func create(_ number: UInt16) {
+        lastUniqueID += 1
+        domains?[DomainID(number)] = DomainIdentity(uniqueID: lastUniqueID)
+    }
+
+    public override func attach(
+        _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32
+    ) throws(ErrorName) {
+        precondition(rings[domain] == nil, "a ring that is attached is attached")
+        if let attachFailure { throw attachFailure }
+        rings[domain] = connection
+        beginnings[domain, default: 0] += 1
+        attachments.append("attach \(domain.rawValue) gfn \(gfn) port \(port) features \(features)")
+    }
+
+    public override func reattach(
+        _ domain: DomainID, port: UInt32, features: UInt32
+    ) throws(ErrorName) {
+        precondition(rings[domain] != nil, "a ring that is not attached is attached again")
+        beginnings[domain, default: 0] += 1
+        if let attachFailure { throw attachFailure }
+        attachments.append("reattach \(domain.rawValue) port \(port) features \(features)")
+    }
+
+    /// The domain's guest has reset its ring, or broken it.
+    public func noteBeginning(_ domain: DomainID) { beginnings[domain, default: 0] += 1 }
+
+    public override func detach(_ domain: DomainID) {
+        precondition(rings[domain] != nil, "a ring that is not attached is detached")
+        rings[domain] = nil
+        attachments.append("detach \(domain.rawValue)")
     }
 
     public override func log(_ level: LogLevel, _ line: Span<UInt8>) {

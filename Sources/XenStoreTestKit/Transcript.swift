@@ -37,6 +37,22 @@ public struct Transcript: Sendable {
         /// These events must come next, in any order among themselves.
         case events([[UInt8]])
         case close
+        /// Something happens on the host. `isNoticed`: the daemon is told.
+        case world(WorldEvent, domain: UInt16, isNoticed: Bool)
+    }
+
+    /// What can happen to a domain on the host.
+    public enum WorldEvent: String, Hashable, Sendable {
+        /// There is a new one of this number, in place of one that there may be.
+        case create
+        case shutdown, resume
+        /// It is being destroyed; it is gone.
+        case die, destroy
+        /// Its guest resets the ring; its guest writes an index that cannot be.
+        case reconnect
+        case breakRing = "break"
+        /// Its ring cannot be attached, or can again.
+        case unattachable, attachable
     }
 
     public struct Statement: Sendable {
@@ -56,6 +72,8 @@ public struct Transcript: Sendable {
     public var statements: [Statement]
     /// `needs: guests`: other subjects than dom0, which sockets cannot play.
     public var needsGuests = false
+    /// `needs: world`: domains that are introduced and die; a guest speaks by its ring.
+    public var needsWorld = false
     /// `domains: 0 1 2`: the only ones that exist. Nil: all.
     public var domains: [UInt16]?
     /// `quota: nodes 5`: limits for guests.
@@ -82,6 +100,8 @@ extension Transcript {
                 guard let first = try reader.word() else { continue }
                 if first.hasSuffix(":") {
                     try readHeader(first, &reader)
+                } else if first == "world" {
+                    statements.append(try reader.worldStatement(line: number))
                 } else {
                     statements.append(try reader.statement(first, line: number))
                 }
@@ -98,6 +118,9 @@ extension Transcript {
         while let word = try reader.word() { words.append(word) }
         switch key {
         case "needs:" where words == ["guests"]: needsGuests = true
+        case "needs:" where words == ["world"]:
+            needsGuests = true
+            needsWorld = true
         case "domains:": domains = words.compactMap { UInt16($0) }
         case "skip:": skipped.formUnion(words)
         case "quota:":
@@ -169,6 +192,21 @@ struct TranscriptReader {
             line: line, text: text, party: party,
             verb: try TranscriptReader.verb(verb, transaction, items), answer: answer ?? .success,
             elsewhere: elsewhere)
+    }
+
+    /// `world [quietly] EVENT DOMAIN`.
+    mutating func worldStatement(line: Int) throws(TranscriptMistake) -> Transcript.Statement {
+        let text = "world" + String(decoding: rest, as: UTF8.self)
+        var words: [String] = []
+        while let word = try word() { words.append(word) }
+        let isNoticed = words.first != "quietly"
+        if !isNoticed { words.removeFirst() }
+        guard words.count == 2, let event = Transcript.WorldEvent(rawValue: words[0]),
+            let domain = UInt16(words[1])
+        else { throw TranscriptMistake(description: "world [quietly] EVENT DOMAIN") }
+        return Transcript.Statement(
+            line: line, text: text, party: Transcript.Party(name: "world", isReadOnly: false),
+            verb: .world(event, domain: domain, isNoticed: isNoticed), answer: .success, elsewhere: [:])
     }
 
     /// `dom3.b[t1]`: who, and in which transaction.

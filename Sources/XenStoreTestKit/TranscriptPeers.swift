@@ -15,7 +15,10 @@ public final class ServerPeer: TranscriptPeer {
     private let isSocket: Bool
 
     public init(for transcript: Transcript, bytewise: Bool = false, sockets: Bool = true) {
-        world = transcript.domains.map { TestWorld(domains: $0) } ?? TestWorld()
+        world =
+            (transcript.domains ?? (transcript.needsWorld ? [0] : nil)).map { TestWorld(domains: $0) }
+            ?? TestWorld()
+        world.canIntroduce = transcript.needsWorld
         var configuration = ServerConfiguration()
         configuration.hashSeed = (1, 2)
         for (name, limit) in transcript.quotas {
@@ -28,7 +31,30 @@ public final class ServerPeer: TranscriptPeer {
         isSocket = sockets
     }
 
+    public func happen(_ event: Transcript.WorldEvent, domain number: UInt16, isNoticed: Bool) -> String? {
+        let domain = DomainID(number)
+        switch event {
+        case .create: world.create(number)
+        case .shutdown: world.domains?[domain]?.isShutdown = true
+        case .resume: world.domains?[domain]?.isShutdown = false
+        case .die: world.domains?[domain]?.isDying = true
+        case .destroy: world.domains?[domain] = nil
+        case .unattachable: world.attachFailure = .io
+        case .attachable: world.attachFailure = nil
+        case .reconnect, .breakRing:
+            guard let ring = world.rings[domain] else { return "domain \(number) has no ring" }
+            if event == .reconnect { server.reconnect(ring) } else { server.deactivate(ring) }
+            world.noteBeginning(domain)
+            return nil
+        }
+        if isNoticed { server.domainsChanged() }
+        return nil
+    }
+
     public func connect(_ party: Transcript.Party) -> (any TranscriptConnection)? {
+        if world.canIntroduce, let domain = party.domain, domain != 0 {
+            return RingLine(server, world, DomainID(domain), isBytewise)
+        }
         let subject: Subject
         if let domain = party.domain {
             subject = .domain(DomainID(domain))
@@ -74,6 +100,42 @@ private final class ServerConnection: TranscriptConnection {
     }
 
     func close() { client.close() }
+}
+
+/// The guest's side of a domain's ring: as long as there is none, nothing is said or heard.
+private final class RingLine: TranscriptConnection {
+    private let server: Server
+    private let world: TestWorld
+    private let domain: DomainID
+    private let isBytewise: Bool
+    private var beginning = 0
+    private var line: ServerConnection?
+    private var client: Client?
+
+    init(_ server: Server, _ world: TestWorld, _ domain: DomainID, _ isBytewise: Bool) {
+        self.server = server
+        self.world = world
+        self.domain = domain
+        self.isBytewise = isBytewise
+    }
+
+    /// The connection of now; what an earlier one had not read is gone with it.
+    private func current() -> ServerConnection? {
+        guard let ring = world.rings[domain] else { return nil }
+        if line == nil || beginning != world.beginnings[domain] {
+            beginning = world.beginnings[domain] ?? 0
+            client = Client(server, connection: ring)
+            line = ServerConnection(client!, isBytewise)
+        }
+        return line
+    }
+
+    func send(_ bytes: [UInt8]) { current()?.send(bytes) }
+    func receive(patience: Int) -> Message? { current()?.receive(patience: patience) }
+
+    /// A ring is not closed, it is dead.
+    func isClosedByPeer() -> Bool { current() == nil || client?.mustClose == true }
+    func close() {}
 }
 
 /// A daemon behind a Unix socket, for which only dom0 can speak.

@@ -8,6 +8,14 @@ public protocol TranscriptPeer: AnyObject {
     var name: String? { get }
     /// A new connection; nil if this peer cannot play that party.
     func connect(_ party: Transcript.Party) -> (any TranscriptConnection)?
+    /// Lets something happen on the host, and tells the daemon if `isNoticed`; what is wrong if it cannot.
+    func happen(_ event: Transcript.WorldEvent, domain: UInt16, isNoticed: Bool) -> String?
+}
+
+extension TranscriptPeer {
+    public func happen(_ event: Transcript.WorldEvent, domain: UInt16, isNoticed: Bool) -> String? {
+        "this peer has no world"
+    }
 }
 
 /// One connection to a peer.
@@ -59,8 +67,12 @@ public final class TranscriptPlayer {
     }
 
     private func play(_ statement: Transcript.Statement, _ answer: Transcript.Answer) -> String? {
+        if case .world(let event, let domain, let isNoticed) = statement.verb {
+            return peer.happen(event, domain: domain, isNoticed: isNoticed)
+        }
         guard let line = line(for: statement.party) else { return "\(statement.party.name) cannot connect" }
         switch statement.verb {
+        case .world: return nil
         case .close:
             line.connection.close()
             lines[statement.party.name] = nil

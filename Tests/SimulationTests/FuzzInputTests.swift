@@ -13,7 +13,8 @@ import XenStoreTypes
             payload: Step.Request(from: &random).payload
         ).bytes
         if random.chance(20) { message[random.below(message.count)] = UInt8(random.below(256)) }
-        let slot = UInt8(random.below(256))
+        if random.chance(20) { bytes += [5, UInt8(random.below(256))] }
+        let slot = UInt8(random.below(5)) | (random.chance(50) ? 0x80 : 0)
         for start in stride(from: 0, to: message.count, by: 255) {
             let piece = message[start..<min(start + 255, message.count)]
             bytes += [slot, UInt8(piece.count)] + piece

@@ -31,6 +31,29 @@ private func failure(_ seed: UInt64, _ steps: [Step]) -> Disagreement? {
     }
 }
 
+/// Hundreds of guests are born and die in one run, forty at a time.
+@Test(arguments: seeds.prefix(2))
+func hundredsOfGuestsAreBornAndDie(seed: UInt64) throws {
+    var random = SplitMix64(seed: seed)
+    let simulation = Simulation(seed: seed, guests: 40)
+    try simulation.prepare()
+    var last: [Step] = []
+    do {
+        for _ in 0..<2000 {
+            let step =
+                random.chance(75)
+                ? Step(lifeFrom: &random, guests: 40)
+                : Step(from: &random, slots: Simulation.hostSlots + 40)
+            last = last.suffix(9) + [step]
+            try simulation.take(step)
+        }
+        try simulation.compareTrees()
+    } catch {
+        Issue.record("\(error)\nlast steps:\n\(last.map { "  \($0)" }.joined(separator: "\n"))")
+    }
+    #expect(simulation.births >= 300)
+}
+
 @Test(arguments: seeds)
 func serverAgreesWithTheReference(seed: UInt64) {
     var random = SplitMix64(seed: seed)

@@ -45,7 +45,7 @@ func inProcess(manner: Manner) throws {
 
 /// Files about requests that the reference does not know.
 private let beyondReference: Set<String> = [
-    "control.txt", "privileged.txt", "privilege.txt", "transaction_nodes.txt",
+    "control.txt", "transaction_nodes.txt",
 ]
 
 @Test func referenceStore() throws {

@@ -74,8 +74,10 @@ import XenStoreTypes
 
 extension Client {
     /// The reply's payload without a closing NUL, or the error's name.
-    func ask(_ type: MessageType, _ strings: [String]) -> String? {
-        request(type, strings).map { String(decoding: $0.payload.filter { $0 != 0 }, as: UTF8.self) }
+    func ask(_ type: MessageType, _ strings: [String], transaction: UInt32 = 0) -> String? {
+        request(type, strings, transaction: transaction).map {
+            String(decoding: $0.payload.filter { $0 != 0 }, as: UTF8.self)
+        }
     }
 
     /// As `ask`, with bytes behind the strings.
