@@ -3,22 +3,16 @@
 import XenStoreClient
 import XenStoreTypes
 
-/// Boots the domain and drives its devices, until the domain is gone. `host` is the directory of a simulated
-/// Xen; in a real guest `XenStoreClient.connect()` finds the kernel's device. The paths are relative to the
-/// guest's home.
+/// Boots the domain and drives its devices, until the program is stopped, as a destroyed domain is, or its
+/// connection is lost (`XenStoreError`). `host` is the directory of a simulated Xen; in a real guest
+/// `XenStoreClient.connect()` finds the kernel's device. The paths are relative to the guest's home.
 func runGuest(_ domain: DomainID, host: String) async throws {
     let client = try await XenStoreClient.connect(to: .simulatedRing("\(host)/dom\(domain.rawValue)"))
     let speaker = Speaker(name: "domain \(domain.rawValue)", colour: .green)
     speaker.say("boots; its name is \(try await client.readString("name"))")
-    do {
-        try await serveDevices(client, below: "device", depth: 2, speaker) { path in
-            guard let end = try await DeviceEnd(client, path: path, pointer: "backend", speaker) else {
-                return
-            }
-            try await drive(end)
-        }
-    } catch let error as XenStoreError where error.cause == .connectionLost(.domainGone) {
-        speaker.say("is no more")
+    try await serveDevices(client, below: "device", depth: 2, speaker) { path in
+        guard let end = try await DeviceEnd(client, path: path, pointer: "backend", speaker) else { return }
+        try await drive(end)
     }
 }
 
