@@ -54,6 +54,13 @@ let package = Package(
             ],
             swiftSettings: strict),
         .executableTarget(
+            name: "xenstore-demo",
+            dependencies: [
+                "XenStoreClient", "XenStoreHost", "XenStoreTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
             name: "xenstore-bench",
             dependencies: [
                 "XenStoreTypes", "CLinux",

@@ -12,6 +12,7 @@ import Testing
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
+        "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],
         // Will import XenStoreClient instead, once that is written.
         "xenstore-bench": ["XenStoreTypes", "CLinux", "Glibc", "ArgumentParser"],
     ]
