@@ -54,7 +54,7 @@ let package = Package(
         .executableTarget(
             name: "xenstore-bench",
             dependencies: [
-                "XenStoreTypes", "CLinux",
+                "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -86,7 +86,7 @@ let package = Package(
         .testTarget(
             name: "BenchTests",
             dependencies: [
-                "xenstore-bench", "XenStoreTypes",
+                "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
