@@ -63,7 +63,7 @@ let package = Package(
         .executableTarget(
             name: "xenstore-bench",
             dependencies: [
-                "XenStoreTypes", "CLinux",
+                "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -95,7 +95,7 @@ let package = Package(
         .testTarget(
             name: "BenchTests",
             dependencies: [
-                "xenstore-bench", "XenStoreTypes",
+                "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
