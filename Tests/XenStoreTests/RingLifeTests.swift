@@ -17,8 +17,8 @@ import XenStoreTypes
         world.create(3)
     }
 
-    /// The control domain introduces itself again by its own ring: what it said behind that is carried out, unless the
-    /// ring could not be attached, and then nothing is left.
+    /// The control domain introduces itself again by its own ring: what it said behind that is carried
+    /// out, unless the ring could not be attached, and then nothing is left.
     @Test(arguments: [true, false]) func aRingThatBeginsAnewInItsOwnRequest(fails: Bool) throws {
         #expect(toolstack.ask(.introduce, ["0", "7", "9"]) == "OK")
         let ring = Client(server, connection: try #require(world.rings[.zero]))
@@ -42,7 +42,8 @@ import XenStoreTypes
         #expect(server.checkInvariants() == 0)
     }
 
-    /// A list that has become equal to another, because the domain in which they differed has ended, is no change.
+    /// A list that has become equal to another, because the domain in which they differed has ended, is no
+    /// change.
     @Test func listsThatBecameEqualAreEqual() {
         world.domains?[DomainID(3)] = nil
         #expect(toolstack.ask(.makeDirectory, ["/ignored"]) == "OK")
@@ -66,8 +67,8 @@ import XenStoreTypes
         #expect(server.checkInvariants() == 0)
     }
 
-    /// A domain that is introduced by the host itself, in place of one that had ended, ends that one's reservation too:
-    /// who waited for it goes on at once.
+    /// A domain that is introduced by the host itself, in place of one that had ended, ends that one's
+    /// reservation too: who waited for it goes on at once.
     @Test func whoWaitsForADomainThatIsReplacedGoesOn() throws {
         #expect(toolstack.ask(.introduce, ["3", "7", "9"]) == "OK")
         #expect(toolstack.ask(.makeDirectory, ["/n"]) == "OK")
