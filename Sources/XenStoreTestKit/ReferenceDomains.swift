@@ -83,8 +83,9 @@ extension ReferenceStore {
         fireSpecial("@introduceDomain", id)
     }
 
-    /// Something has happened to domains: looks at all that are known.
+    /// Something has happened to domains: looks at all that are known, in no order.
     public func domainsChanged() {
+        let marks = connections.mapValues(\.expected.count)
         for id in notes.keys.sorted() where id != 0 {
             if isGone(id) { end(id) }
             guard notes[id] != nil, let state = domains?[id] else { continue }
@@ -93,6 +94,7 @@ extension ReferenceStore {
                 if isIntroduced(id) { fireSpecial("@releaseDomain", id) }
             }
         }
+        for (key, connection) in connections { connection.joinEvents(from: marks[key]!) }
     }
 
     /// Everything of the domain goes.
