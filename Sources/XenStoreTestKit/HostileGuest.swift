@@ -46,6 +46,8 @@ public final class HostileGuest {
             _ = toolstack.request(.makeDirectory, [path])
             _ = toolstack.request(.setPermissions, [path] + list)
         }
+        let large = Array("/shared/large\0".utf8) + [UInt8](repeating: 0x76, count: 4000)
+        _ = toolstack.request(Message(.write, requestID: 1, large))
         neighbour = Client(server, connection: world.rings[DomainID(2)]!)
         guest = Client(server, connection: world.rings[DomainID(1)]!)
         _ = neighbour.request(.watch, ["/local/domain/2", "w"])
@@ -127,7 +129,8 @@ public final class HostileGuest {
     private func flood<C: Choices>(_ choices: inout C) -> String {
         let token = String(repeating: "t", count: choices.one(of: [1, 1000, 3000]))
         let one: Message
-        switch choices.below(5) {
+        switch choices.below(6) {
+        case 4: one = Message(.read, [UInt8](strings: ["/shared/large"]))
         case 0: one = Message(.watch, [UInt8](strings: ["/shared", token]))
         case 1: one = Message(.transactionStart, [0])
         case 2: one = Message(.write, Array("/shared/\(choices.below(20))\0\(token)".utf8))

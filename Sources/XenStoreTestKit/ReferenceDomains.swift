@@ -3,13 +3,12 @@
 //
 // - A domain that is dying is no domain any more: nothing can be set or noted for it.
 // - A domain that has ended unnoticed ends, as far as the store goes, at the first request that asks the host
-//   about it
-//   (INTRODUCE, an entry of SET_PERMS, a quota or feature by domain) or at the next look at all of them, and only
-//   then is something noted of the next one of its number.
+//   about it (INTRODUCE, an entry of SET_PERMS, a quota or feature by domain) or at the next look at all of
+//   them, and only then is something noted of the next one of its number.
 // - RELEASE is an end like any other: a domain that is introduced again afterwards is a new one.
 // - What ends loses its watches and ring first, then its nodes go, each topmost one with all below it, then
-//   entries that
-//   name it are ignored, then it is nobody's target any more; then @releaseDomain fires, if it was introduced.
+//   entries that name it are ignored, then it is nobody's target any more; then @releaseDomain fires, if it
+//   was introduced.
 // - The root cannot go: it falls to the control domain, with the rest of its list as it was.
 // - A transaction that would give a node to a domain that has ended since ends in EAGAIN.
 
@@ -84,8 +83,9 @@ extension ReferenceStore {
         fireSpecial("@introduceDomain", id)
     }
 
-    /// Something has happened to domains: looks at all that are known.
+    /// Something has happened to domains: looks at all that are known, in no order.
     public func domainsChanged() {
+        let marks = connections.mapValues(\.expected.count)
         for id in notes.keys.sorted() where id != 0 {
             if isGone(id) { end(id) }
             guard notes[id] != nil, let state = domains?[id] else { continue }
@@ -94,6 +94,7 @@ extension ReferenceStore {
                 if isIntroduced(id) { fireSpecial("@releaseDomain", id) }
             }
         }
+        for (key, connection) in connections { connection.joinEvents(from: marks[key]!) }
     }
 
     /// Everything of the domain goes.

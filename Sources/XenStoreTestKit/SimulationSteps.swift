@@ -61,10 +61,9 @@ public struct Step: Sendable, CustomStringConvertible {
 }
 
 extension Step {
-    /// A step out of `choices`, for one of `slots` connections.
-    public init<C: Choices>(from choices: inout C, slots: Int) {
+    /// A step out of `choices`, for one of `slots` connections, about the domains 1 to `guests`.
+    public init<C: Choices>(from choices: inout C, slots: Int, guests: Int = Simulation.guests) {
         slot = choices.below(slots)
-        let guests = slots - Simulation.hostSlots
         let kind = choices.below(100)
         switch kind {
         case ..<54: action = .requests([Request(from: &choices, guests: guests)])

@@ -43,7 +43,7 @@ func hundredsOfGuestsAreBornAndDie(seed: UInt64) throws {
             let step =
                 random.chance(75)
                 ? Step(lifeFrom: &random, guests: 40)
-                : Step(from: &random, slots: Simulation.hostSlots + 40)
+                : Step(from: &random, slots: Simulation.hostSlots + 40, guests: 40)
             last = last.suffix(9) + [step]
             try simulation.take(step)
         }
