@@ -1,8 +1,8 @@
 # xenstored: the front door. What can be asked of it:
 #
 #   make help           this list
-#   make run            build, start the daemon on config/demo.yaml and show it at work with Debian's xenstore
-#                       tools; STAY=1 keeps it running until Ctrl-C. Nothing is left behind
+#   make run            build, start the daemon on a simulated Xen (config/demo.yaml) and show guests come up beside
+#                       a toolstack, and go; STAY=1 keeps it running until Ctrl-C. Nothing is left behind
 #   make test           everything below marked *, in this order, ending at the first failure
 #   make build          .build/release/xenstored and .build/release/xenstore-bench
 #   make lint           * swift format, as .swift-format has it; nothing is changed
@@ -10,8 +10,8 @@
 #                       library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
 #                       transcripts against other daemons (docs/testing.md)
-#   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, or with
-#                       XENSTORED_PATH=SOCKET against the one that listens there
+#   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
+#                       `make run` shows; with XENSTORED_PATH=SOCKET, against the daemon that listens there
 #   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)
 #   make fuzz           each fuzz target for FUZZ_SECONDS (600); findings and corpus under .build-fuzz
 #   make bench          xenstore-bench on our daemon; BENCH="ARG..." are its arguments

@@ -19,6 +19,8 @@ let package = Package(
         .executable(name: "xenstored", targets: ["xenstored"]),
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
+        .executable(name: "simulated-domain", targets: ["simulated-domain"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -52,9 +54,16 @@ let package = Package(
             ],
             swiftSettings: strict),
         .executableTarget(
+            name: "xenstore-demo",
+            dependencies: [
+                "XenStoreClient", "XenStoreHost", "XenStoreTypes",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
             name: "xenstore-bench",
             dependencies: [
-                "XenStoreTypes", "CLinux",
+                "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -86,7 +95,7 @@ let package = Package(
         .testTarget(
             name: "BenchTests",
             dependencies: [
-                "xenstore-bench", "XenStoreTypes",
+                "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

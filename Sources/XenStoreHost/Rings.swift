@@ -91,7 +91,7 @@ final class Rings {
         }
         byDomain[domain] = ring
         Self.enter(ring, &byConnection, Int(connection.rawValue))
-        begin(ring, features)
+        begin(ring, features, keeping: domain == own?.domain)
     }
 
     /// The same for a domain that is attached (`World.reattach`). If it fails the ring lies still until the
@@ -143,11 +143,13 @@ final class Rings {
         hypervisor.unbind(port)
     }
 
-    /// An empty ring, open for requests. The guest may have signalled before we listened.
-    private func begin(_ ring: Ring, _ features: UInt32) {
+    /// A ring that is open for requests: empty, or `keeping` what is in it, since the kernel beside us has
+    /// put requests there before we started, and waits for their replies. The guest may have signalled before
+    /// we listened.
+    private func begin(_ ring: Ring, _ features: UInt32, keeping: Bool = false) {
         ring.features = RingFeatures(rawValue: features)
         ring.page.setFeatures(features)
-        restart(ring)
+        if !keeping { restart(ring) }
         signal(ring)
         schedule(ring)
     }

@@ -1,4 +1,4 @@
-// `xenstore-bench`: measures any xenstored through its socket, and compares two.
+// `xenstore-bench`: measures any xenstored through its socket and through rings, and compares two.
 
 import ArgumentParser
 import Glibc
@@ -7,12 +7,16 @@ import Glibc
 struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "xenstore-bench",
-        abstract: "Measures xenstored daemons through their Unix sockets, by turns, and compares them.",
+        abstract: "Measures xenstored daemons through their sockets and rings, by turns, and compares them.",
         discussion: """
             The first target is the one that bounds are asked of, the second the one that it is compared \
             with. A daemon that is given as a command is started afresh for every measurement, with \
             XENSTORED_RUNDIR set to an empty directory, and ended after it. All nodes are made below \
             \(Daemon.root), which is removed, also before a daemon that runs already is measured.
+
+            The scenarios with rings and domains need a simulated Xen host: SIMXEN_DIR names its directory \
+            to a daemon that is started, and for one that runs the directory follows the socket. They make \
+            domains from 1 on, with nodes below /local/domain, /vm and /libxl, and remove them.
 
             Scenarios: \(Scenario.all.map(\.name).joined(separator: " ")).
             """)
@@ -21,7 +25,7 @@ struct Bench: ParsableCommand {
         name: .customLong("target"),
         help: ArgumentHelp(
             "A running daemon, or a command that starts one (default: the xenstored beside this program).",
-            valueName: "name=pid:socket|name=command"))
+            valueName: "name=pid:socket[:directory]|name=command"))
     var targets: [TargetArgument] = []
 
     @Option(help: "The CPU for the daemons, and for the benchmark too unless --client-cpu names another.")

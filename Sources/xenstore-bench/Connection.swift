@@ -1,4 +1,5 @@
-// One connection to a daemon's Unix socket: requests out, replies in, in order (specification, section A).
+// One connection to a daemon, by socket or ring: requests out, replies in, in order (specification, section
+// A).
 //
 // Invariants: 0 <= head <= tail <= capacity, and bytes[head..<tail] is what was read and not yet taken,
 // beginning at a message's first byte. Watch events are counted and dropped. An ERROR is a reply like any
@@ -33,7 +34,7 @@ struct RequestBytes {
 
 /// A blocking client. Every wait ends after two minutes, with a failure.
 final class Connection {
-    private let fd: Int32
+    private let transport: any Transport
     private let bytes: UnsafeMutableRawPointer
     private let capacity = 64 << 10
     private var head = 0
@@ -41,30 +42,25 @@ final class Connection {
     /// Watch events that arrived between the replies.
     private(set) var events = 0
 
-    private static let patience = timeval(tv_sec: 120, tv_usec: 0)
-
-    init(to path: String) throws(Failure) {
-        fd = try Connection.connected(to: path)
+    init(_ transport: any Transport) {
+        self.transport = transport
         bytes = .allocate(byteCount: capacity, alignment: 16)
     }
 
-    deinit {
-        close(fd)
-        bytes.deallocate()
-    }
+    convenience init(to path: String) throws(Failure) { self.init(try SocketTransport(to: path)) }
+
+    deinit { bytes.deallocate() }
 
     /// Makes every wait on this connection fail, from now on and in other threads too.
-    func shutDown() { _ = shutdown(fd, Int32(SHUT_RDWR)) }
+    func shutDown() { transport.shutDown() }
 
+    /// Sends all of it. Where the daemon takes no more before its replies are taken, they are kept here.
     func send(_ request: RequestBytes) throws(Failure) {
-        var rest = request.bytes[...]
-        while !rest.isEmpty {
-            let count = rest.withUnsafeBytes { Glibc.send(fd, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-            if count > 0 {
-                rest = rest.dropFirst(count)
-            } else if errno != EINTR {
-                throw .call("send")
-            }
+        var sent = 0
+        while sent < request.bytes.count {
+            let count = try transport.send(request.bytes.span.extracting(sent...))
+            sent += count
+            if count == 0 { try fill(waiting: true) }
         }
     }
 
@@ -112,9 +108,7 @@ final class Connection {
                 events += 1
                 _ = takePayload(header)
             }
-            var waiting = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
-            guard poll(&waiting, 1, 0) > 0 else { return false }
-            try fill()
+            guard try fill(waiting: false) else { return false }
         }
     }
 
@@ -131,7 +125,7 @@ final class Connection {
                 events += 1
                 _ = takePayload(header)
             } else {
-                try fill()
+                try fill(waiting: true)
             }
         }
     }
@@ -149,48 +143,20 @@ final class Connection {
         return UnsafeRawBufferPointer(start: bytes + start, count: Int(header.length))
     }
 
-    private func fill() throws(Failure) {
+    /// Whether anything has come; always, if `waiting`.
+    @discardableResult
+    private func fill(waiting: Bool) throws(Failure) -> Bool {
         if head > 0 {
             bytes.copyMemory(from: bytes + head, byteCount: tail - head)
             tail -= head
             head = 0
         }
-        guard tail < capacity else { throw Failure("a message of more than \(capacity) bytes") }
-        while true {
-            let count = recv(fd, bytes + tail, capacity - tail, 0)
-            if count > 0 {
-                tail += count
-                return
-            }
-            if count == 0 { throw Failure("the daemon closed the connection") }
-            if errno != EINTR { throw .call("recv") }
-        }
+        guard tail < capacity else { throw Failure("more than \(capacity) bytes without a whole message") }
+        let room = UnsafeMutableRawBufferPointer(start: bytes + tail, count: capacity - tail)
+        let count = try transport.receive(into: room, waiting: waiting)
+        tail += count
+        return count > 0
     }
 
     private func visible(_ text: String) -> String { String(text.map { $0 == "\0" ? "|" : $0 }) }
-
-    private static func connected(to path: String) throws(Failure) -> Int32 {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        let room = MemoryLayout.size(ofValue: address.sun_path)
-        guard path.utf8.count < room else { throw Failure("\(path): too long for a socket's path") }
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-        let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-        guard fd >= 0 else { throw .call("socket") }
-        var patience = patience
-        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
-            setsockopt(fd, SOL_SOCKET, option, &patience, socklen_t(MemoryLayout<timeval>.size))
-        }
-        let failed = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                connect(fd, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) != 0
-            }
-        }
-        guard !failed else {
-            let failure = Failure.call(path)
-            close(fd)
-            throw failure
-        }
-        return fd
-    }
 }

@@ -9,6 +9,10 @@ final class Daemon {
 
     let process: Process
     let socket: String
+    /// The CPU that it runs on, where it was bound to one.
+    let cpu: Int?
+    /// The simulated host whose domains' rings it serves, if it has one.
+    private let host: SimulatedHost?
     /// Its run directory, where we started it.
     private let directory: String?
     /// It was our child, and its id may be another's by now.
@@ -16,21 +20,24 @@ final class Daemon {
 
     /// Takes the daemon as it runs, or starts it and waits until it listens.
     ///
-    /// A daemon of our own runs with XENSTORED_RUNDIR naming an empty directory, must put `socket` there
-    /// within ten seconds, and must not go into the background. Either runs on `cpu` from then on, if one is
-    /// named.
+    /// A daemon of our own runs with XENSTORED_RUNDIR naming an empty directory (but for a simulated host in
+    /// it, which SIMXEN_DIR names), must put `socket` there within ten seconds, and must not go into the
+    /// background. Either runs on `cpu` from then on, if one is named.
     init(_ source: TargetArgument.Source, cpu: Int?) throws(Failure) {
+        self.cpu = cpu
         switch source {
-        case .running(let pid, let path):
+        case .running(let pid, let path, let simulated):
             process = Process(pid: pid)
             socket = path
             directory = nil
+            if let simulated { host = try SimulatedHost(at: simulated) } else { host = nil }
             // What a run that was interrupted left there.
             try connect().call(.remove, Daemon.root + "\0")
         case .command(let command):
             let directory = try Daemon.emptyDirectory()
             self.directory = directory
             socket = directory + "/socket"
+            host = try SimulatedHost.make(at: directory + "/sim")
             process = Process(pid: try Daemon.spawn(command, directory))
         }
         do throws(Failure) {
@@ -46,20 +53,46 @@ final class Daemon {
 
     func cpuTime() throws(Failure) -> UInt64 { try process.cpuTime() }
 
-    /// Leaves a daemon without our nodes, or ends it if it is ours: by SIGTERM, and SIGKILL two seconds
-    /// later.
+    /// The simulated host; fails where there is none.
+    func simulatedHost() throws(Failure) -> SimulatedHost {
+        guard let host else { throw Failure("rings need a simulated host: name=pid:socket:directory") }
+        return host
+    }
+
+    /// Makes a domain, and its ring known to the daemon.
+    func introduce(_ domain: UInt32, on connection: Connection) throws(Failure) {
+        try simulatedHost().create(domain)
+        try connection.call(.introduce, "\(domain)\01\03\0")
+    }
+
+    /// The guest of an introduced domain.
+    func guest(of domain: UInt32) throws(Failure) -> RingTransport {
+        try RingTransport(of: domain, on: simulatedHost())
+    }
+
+    /// Leaves a daemon without our nodes and domains, or ends it if it is ours: by SIGTERM, and SIGKILL two
+    /// seconds later.
     func stop() {
-        guard let directory else {
-            _ = try? connect().call(.remove, Daemon.root + "\0")
-            return
-        }
+        guard let directory else { return leave() }
         if !isReaped { kill(process.pid, SIGTERM) }
         if !hasEnded(within: 2) {
             kill(process.pid, SIGKILL)
             _ = hasEnded(within: 10)
         }
+        host?.erase()
         for name in fileNames(in: directory) { unlink(directory + "/" + name) }
         rmdir(directory)
+    }
+
+    /// Removes what we made in a daemon that goes on running.
+    private func leave() {
+        guard let connection = try? connect() else { return }
+        _ = try? connection.call(.remove, Daemon.root + "\0")
+        for domain in host?.domains ?? [] {
+            _ = try? connection.call(.release, "\(domain)\0")
+            for top in VirtualMachine(domain: domain).tops { _ = try? connection.call(.remove, top + "\0") }
+            host?.remove(domain)
+        }
     }
 
     private func waitForSocket(_ command: String) throws(Failure) {
@@ -98,10 +131,11 @@ final class Daemon {
         posix_spawn_file_actions_adddup2(&actions, 1, 2)
 
         // Ours, as the process was given it: `environ` is a variable that Swift 6 lets nobody read.
-        let inherited = (readFile("/proc/self/environ") ?? "").split(separator: "\0").filter {
-            !$0.hasPrefix("XENSTORED_RUNDIR=") && !$0.hasPrefix("XENSTORED_PATH=")
+        let inherited = (readFile("/proc/self/environ") ?? "").split(separator: "\0").filter { line in
+            !["XENSTORED_RUNDIR=", "XENSTORED_PATH=", "SIMXEN_DIR="].contains { line.hasPrefix($0) }
         }
-        var environment = terminated(inherited.map { String($0) } + ["XENSTORED_RUNDIR=" + directory])
+        let ours = ["XENSTORED_RUNDIR=" + directory, "SIMXEN_DIR=\(directory)/sim"]
+        var environment = terminated(inherited.map { String($0) } + ours)
         var arguments = terminated(["sh", "-c", "exec " + command])
         defer { for string in environment + arguments { free(string) } }
         var pid: pid_t = 0

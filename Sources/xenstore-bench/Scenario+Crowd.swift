@@ -1,7 +1,7 @@
 // One request while others merely have something: watches elsewhere, or connections on which nothing happens.
 
 private let watchesPerConnection = 1000
-private let atMost: Bound = .atMost(1.2)
+private let asked: Bound = .atMost(1.2)
 
 extension Scenario {
     static let watches = Scenario(
@@ -18,19 +18,14 @@ extension Scenario {
         let growth = Double(try daemon.process.memory().resident) - Double(memory)
         let beside = try daemon.run(size, on: connection, request: WriteLoad().add)
         let count = watchers.count * watchesPerConnection
-        return [Figure("watches", .count, Double(count))] + figures(alone, beside)
+        return [Figure("watches", .count, Double(count))] + figures(alone, beside, asked: asked)
             + [Figure("RSS a watch", .bytes, growth / Double(count))]
     }
 
     static let idleConnections = Scenario(
         name: "idle", title: "read beside idle connections", mostRounds: 3
     ) { (daemon, scale) throws(Failure) in
-        for process in [Process.own, daemon.process] {
-            guard let limit = process.openFileLimit(), limit > UInt(scale.idleConnections) + 64 else {
-                throw Failure(
-                    "process \(process.pid) may not open \(scale.idleConnections) connections (ulimit -n)")
-            }
-        }
+        try daemon.requireFiles(scale.idleConnections)
         let connection = try daemon.connect()
         let reads = try ReadLoad(on: connection)
         let size = LoadSize(requests: scale.requests, seconds: scale.seconds)
@@ -42,7 +37,7 @@ extension Scenario {
         try idle.last?.call(.read, "/\0")
         let growth = Double(try daemon.process.memory().resident) - Double(memory)
         let beside = try daemon.run(size, on: connection, request: reads.add)
-        return [Figure("connections", .count, Double(idle.count))] + figures(alone, beside)
+        return [Figure("connections", .count, Double(idle.count))] + figures(alone, beside, asked: asked)
             + [Figure("RSS a connection", .bytes, growth / Double(idle.count))]
     }
 }
@@ -61,14 +56,14 @@ private func watcher(_ group: Int, on daemon: Daemon) throws(Failure) -> Connect
 }
 
 /// Both by CPU time and by the median latency: the one does not see waiting, the other hardly sees spinning.
-private func figures(_ alone: Load, _ beside: Load) -> [Figure] {
+func figures(_ alone: Load, _ beside: Load, asked bound: Bound) -> [Figure] {
     [
         Figure("daemon CPU, alone", .nanoseconds, alone.cpuPerRequest),
         Figure("daemon CPU, beside them", .nanoseconds, beside.cpuPerRequest),
-        Figure("CPU, times alone", .multiple, beside.cpuPerRequest / alone.cpuPerRequest, asked: atMost),
+        Figure("CPU, times alone", .multiple, beside.cpuPerRequest / alone.cpuPerRequest, asked: bound),
         Figure("latency p50, alone", .nanoseconds, alone.latency(0.5)),
         Figure("latency p50, beside them", .nanoseconds, beside.latency(0.5)),
         Figure("latency p99, beside them", .nanoseconds, beside.latency(0.99)),
-        Figure("p50, times alone", .multiple, beside.latency(0.5) / alone.latency(0.5), asked: atMost),
+        Figure("p50, times alone", .multiple, beside.latency(0.5) / alone.latency(0.5), asked: bound),
     ]
 }

@@ -11,6 +11,12 @@ struct ReadLoad {
         try connection.call(.write, path + "\0" + String(repeating: "a", count: 32))
     }
 
+    /// The same, for a guest: the node becomes its own.
+    init(on connection: Connection, for domain: UInt32) throws(Failure) {
+        try self.init(on: connection)
+        try connection.call(.setPermissions, path + "\0n\(domain)\0")
+    }
+
     func add(_ index: Int, to bytes: inout RequestBytes) { bytes.add(request) }
 }
 
@@ -62,7 +68,7 @@ extension Scenario {
     }
 }
 
-private func figures(of load: Load, cpu: Bound? = nil, throughput: Bound? = nil) -> [Figure] {
+func figures(of load: Load, cpu: Bound? = nil, throughput: Bound? = nil) -> [Figure] {
     [
         Figure("daemon CPU a request", .nanoseconds, load.cpuPerRequest, asked: cpu),
         Figure("requests a second", .perSecond, load.requestsPerSecond, asked: throughput),

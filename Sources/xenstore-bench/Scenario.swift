@@ -13,15 +13,20 @@ struct Scale: Sendable {
     var nodes: Int
     var treeNodes: Int
     var children: Int
-    /// Seconds after which a daemon gets no more nodes.
+    /// Domains that are introduced, and virtual machines that are created with all their nodes.
+    var domains: Int
+    var machines: Int
+    /// Batches of requests through a ring.
+    var batches: Int
+    /// Seconds after which a daemon gets no more nodes, domains or machines.
     var buildSeconds: Double
 
     static let small = Scale(
         requests: 1000, seconds: 1, watches: 2000, idleConnections: 100, commits: 32, nodes: 20_000,
-        treeNodes: 10_000, children: 1000, buildSeconds: 2)
+        treeNodes: 10_000, children: 1000, domains: 120, machines: 10, batches: 20, buildSeconds: 2)
     static let full = Scale(
         requests: 30_000, seconds: 3, watches: 50_000, idleConnections: 5000, commits: 320, nodes: 1_000_000,
-        treeNodes: 100_000, children: 20_000, buildSeconds: 60)
+        treeNodes: 100_000, children: 20_000, domains: 3000, machines: 1000, batches: 300, buildSeconds: 60)
 }
 
 struct Scenario: Sendable {
@@ -39,10 +44,21 @@ struct Scenario: Sendable {
         .watches, .idleConnections,
         .siblings, .hammer,
         .nodes, .tree, .directory,
+        .ringRead, .ringWrite, .ringBatches,
+        .domains, .machines,
     ]
 }
 
 extension Daemon {
+    /// Fails where the daemon or we may not have so many files open, connections and event channels included.
+    func requireFiles(_ count: Int) throws(Failure) {
+        for process in [Process.own, process] {
+            guard let limit = process.openFileLimit(), limit > UInt(count) + 64 else {
+                throw Failure("process \(process.pid) may not open \(count) files (ulimit -n)")
+            }
+        }
+    }
+
     /// Runs a tenth of the load to warm up, then all of it, and counts the daemon's CPU time.
     func run(
         _ size: LoadSize, on connection: Connection, request: (Int, inout RequestBytes) -> Void

@@ -1,4 +1,4 @@
-// `--target NAME=PID:SOCKET` or `--target NAME=COMMAND`.
+// `--target NAME=PID:SOCKET[:DIRECTORY]` or `--target NAME=COMMAND`.
 
 import ArgumentParser
 import Glibc
@@ -6,8 +6,9 @@ import Glibc
 /// A daemon to measure, as the command line names it.
 struct TargetArgument: Equatable, Sendable, ExpressibleByArgument {
     enum Source: Equatable, Sendable {
-        /// It is running already, and stays running.
-        case running(pid: Int32, socket: String)
+        /// It is running already, and stays running. `simulated` is the directory of the simulated host whose
+        /// domains it serves.
+        case running(pid: Int32, socket: String, simulated: String?)
         /// We start it by this shell command, afresh for every measurement, and stop it.
         case command(String)
     }
@@ -21,7 +22,8 @@ struct TargetArgument: Equatable, Sendable, ExpressibleByArgument {
     }
 
     /// Nil unless there is a name, an equals sign and something behind it. What reads as a number, a colon
-    /// and a slash is a running daemon; all else is a command.
+    /// and a slash is a running daemon; all else is a command. A second colon before a slash ends the
+    /// socket's path.
     init?(argument: String) {
         guard let equals = argument.firstIndex(of: "=") else { return nil }
         name = String(argument[..<equals])
@@ -30,13 +32,18 @@ struct TargetArgument: Equatable, Sendable, ExpressibleByArgument {
         if let colon = rest.firstIndex(of: ":"), let pid = Int32(rest[..<colon]), pid > 0,
             rest[rest.index(after: colon)...].first == "/"
         {
-            source = .running(pid: pid, socket: String(rest[rest.index(after: colon)...]))
+            let paths = rest[rest.index(after: colon)...]
+            let second = paths.indices.first { paths[$0...].hasPrefix(":/") }
+            source = .running(
+                pid: pid, socket: String(paths[..<(second ?? paths.endIndex)]),
+                simulated: second.map { String(paths[paths.index(after: $0)...]) })
         } else {
             source = .command(String(rest))
         }
     }
 
-    /// The `xenstored` in the directory that this program was started from, in the foreground.
+    /// The `xenstored` in the directory that this program was started from, in the foreground, on the
+    /// simulated host.
     static func besideThisProgram() -> TargetArgument {
         var path = [UInt8](repeating: 0, count: Int(PATH_MAX))
         let length = path.withUnsafeMutableBytes {
@@ -44,6 +51,7 @@ struct TargetArgument: Equatable, Sendable, ExpressibleByArgument {
         }
         let program = String(decoding: path.prefix(max(length, 0)), as: UTF8.self)
         let directory = program[..<(program.lastIndex(of: "/") ?? program.startIndex)]
-        return TargetArgument(name: "xenstored", source: .command("'\(directory)/xenstored' -N"))
+        return TargetArgument(
+            name: "xenstored", source: .command("'\(directory)/xenstored' -N --hypervisor simulated"))
     }
 }

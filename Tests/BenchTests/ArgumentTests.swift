@@ -7,7 +7,14 @@ import Testing
 
 @Test func targetsAreRunningOrCommands() {
     #expect(
-        TargetArgument(argument: "a=12:/run/x/socket")?.source == .running(pid: 12, socket: "/run/x/socket"))
+        TargetArgument(argument: "a=12:/run/x/socket")?.source
+            == .running(pid: 12, socket: "/run/x/socket", simulated: nil))
+    #expect(
+        TargetArgument(argument: "a=12:/run/x/socket:/run/x/sim")?.source
+            == .running(pid: 12, socket: "/run/x/socket", simulated: "/run/x/sim"))
+    #expect(
+        TargetArgument(argument: "a=12:/run/x:y")?.source
+            == .running(pid: 12, socket: "/run/x:y", simulated: nil))
     #expect(TargetArgument(argument: "a=12:/run/x/socket")?.name == "a")
     #expect(TargetArgument(argument: "b=xenstored -N")?.source == .command("xenstored -N"))
     #expect(TargetArgument(argument: "b=env A=1 x")?.source == .command("env A=1 x"))
@@ -46,7 +53,7 @@ func mistakesAreRefused(_ arguments: [String]) {
         Issue.record("not a command: \(target)")
         return
     }
-    #expect(command.hasPrefix("'/") && command.hasSuffix("/xenstored' -N"))
+    #expect(command.hasPrefix("'/") && command.hasSuffix("/xenstored' -N --hypervisor simulated"))
 }
 
 @Test func scenariosHaveNamesOfTheirOwn() {

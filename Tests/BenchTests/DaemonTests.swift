@@ -17,6 +17,6 @@ import Testing
 
 @Test func aRunningDaemonMustListen() {
     #expect(throws: Failure.self) {
-        try Daemon(.running(pid: getpid(), socket: "/nonexistent/socket"), cpu: nil)
+        try Daemon(.running(pid: getpid(), socket: "/nonexistent/socket", simulated: nil), cpu: nil)
     }
 }

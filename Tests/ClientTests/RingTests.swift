@@ -162,7 +162,7 @@ struct RingTests {
 
     @Test func `half a request of a client that was killed is forgotten`() async throws {
         try await host.start(7, host.toolstack())
-        try await host.guest(7).write("a", "x")
+        try await host.toolstack().write("/local/domain/7/a", "x")
         // Seven bytes more in the ring (req_prod stands at offset 2052), and no signal.
         let ring = open(host.directory + "/xen/dom7/ring", O_RDWR)
         defer { close(ring) }

@@ -31,8 +31,19 @@ private final class FakeGuest {
 
     /// Puts a request into the ring, signals, and waits for the reply's payload.
     func ask(_ type: MessageType, _ payload: String) throws -> String? {
-        try #require(ring.sendRequest(RawClient.message(type, payload, id: 7).span) != .badIndex)
+        try queue(type, payload)
         try fake.signal(try fake.daemonPort(id))
+        return reply()
+    }
+
+    /// Puts a request into the ring and tells nobody.
+    func queue(_ type: MessageType, _ payload: String) throws {
+        let message = RawClient.message(type, payload, id: 7)
+        try #require(ring.sendRequest(message.span) == .moved(message.count))
+    }
+
+    /// Waits for a reply's payload.
+    func reply() -> String? {
         guard let head = receive(MessageHeader.size) else { return nil }
         let header = MessageHeader(reading: head.span.bytes)
         #expect(header.requestID == 7)
@@ -141,6 +152,17 @@ struct XenDaemonTests {
         try fake.fail()
         #expect(client.ask(.introduce, "7\0001\0009\0")?.text == "OK\0")
         #expect(try FakeGuest(fake, 7).ask(.getDomainPath, "7\0") == "/local/domain/7\0")
+    }
+
+    /// The control domain's kernel does not wait for the daemon to start; its ring is not ours to empty.
+    @Test func `what the control domain has asked before the start is answered`() throws {
+        let fake = try FakeXen()
+        let control = try FakeGuest(fake, 0)
+        try control.queue(.write, "/early\0x")
+        let (daemon, socket) = try start(fake)
+        #expect(control.reply() == "OK\0")
+        #expect(try RawClient(socket).ask(.read, "/early\0")?.text == "x")
+        #expect(daemon.stop() == 0)
     }
 
     @Test func `a domain that grants nothing is reached by its frame`() throws {

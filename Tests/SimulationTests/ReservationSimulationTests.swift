@@ -42,7 +42,7 @@ private struct Crowd {
         takeReply(slot)
         if pending[slot] != nil { return }
         if waiting[slot].isEmpty {
-            let step = Step(from: &random, slots: 1)
+            let step = Step(from: &random, slots: Simulation.slotCount)
             guard case .requests(let requests) = step.action else { return }
             waiting[slot] = requests
         }
