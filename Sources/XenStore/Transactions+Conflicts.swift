@@ -1,6 +1,8 @@
 // What a transaction's commit must find as it was, and what a reservation keeps as it is (specification,
 // section C).
 
+import XenStoreTypes
+
 extension Transactions {
     /// Whether something that the transaction looked at or changed has been changed by others since it began.
     func hasConflict(_ id: TransactionID) -> Bool {

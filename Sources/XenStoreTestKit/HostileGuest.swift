@@ -114,7 +114,8 @@ public final class HostileGuest {
         renew()
     }
 
-    /// The guest's side after a reset: it begins anew, or goes on where it was, in the middle of a message or not.
+    /// The guest's side after a reset: it begins anew, or goes on where it was, in the middle of a message or
+    /// not.
     private func renew() {
         if let ring { guest = Client(server, connection: ring) }
         if round % 4 == 0 && unsaid.count < 1_000_000 { return }
@@ -159,8 +160,8 @@ public final class HostileGuest {
         return "floods with \(one)"
     }
 
-    /// Puts bytes behind those that the server has not wanted yet, and hands over what it wants: no more at once than a
-    /// ring has room for.
+    /// Puts bytes behind those that the server has not wanted yet, and hands over what it wants: no more at
+    /// once than a ring has room for.
     private func say(_ bytes: [UInt8] = []) {
         unsaid += bytes
         while !unsaid.isEmpty, !guest.mustClose, server.wantsInput(guest.id) {
