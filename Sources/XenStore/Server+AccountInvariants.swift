@@ -145,8 +145,8 @@ extension Server {
         }
     }
 
-    /// Each list of permissions has as many references as holders, and is found by the domains that it names,
-    /// of each of which it is known which one it is, so that its end will be noticed.
+    /// Each list of permissions has as many references as holders, and is found by the domains that it
+    /// names, of each of which it is known which one it is, so that its end will be noticed.
     private func checkPermissions(_ expect: Expect) {
         var held = Tally()
         forEachNode { node in

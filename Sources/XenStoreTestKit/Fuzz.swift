@@ -3,13 +3,14 @@
 import XenStore
 import XenStoreTypes
 
-/// Bytes as they could come from hostile peers: cut into pieces for three sockets and two rings, handed over
-/// without looking, while domains are born and die.
+/// Bytes as they could come from hostile peers: cut into pieces for three sockets and two rings, handed
+/// over without looking, while domains are born and die.
 ///
-/// The format: one byte that chooses the connection (the lowest three bits: 0 to 2 sockets, 3 and 4 the rings
-/// of domains 1 and 2) and whether its output is fetched first (the highest bit), one byte of length, then
-/// that many bytes. With 5, 6 and 7 something happens to a domain instead, and the second byte says what.
-/// Traps when an invariant does not hold, or when the server says something that is no message.
+/// The format: one byte that chooses the connection (the lowest three bits: 0 to 2 sockets, 3 and 4 the
+/// rings of domains 1 and 2) and whether its output is fetched first (the highest bit), one byte of
+/// length, then that many bytes. With 5, 6 and 7 something happens to a domain instead, and the second
+/// byte says what. Traps when an invariant does not hold, or when the server says something that is no
+/// message.
 public func fuzzMessages(_ bytes: UnsafeBufferPointer<UInt8>) {
     let peers = FuzzPeers()
     var position = 0

@@ -110,7 +110,7 @@ static void *map_file(uint32_t domid, const char *name)
 	return page == MAP_FAILED ? NULL : page;
 }
 
-/* Differs between two domains that have the same id one after the other, if they were given different ones. */
+/* Differs between two domains of the same id, one after the other, if they were given different ones. */
 static uint64_t unique_id(uint32_t domid)
 {
 	uint64_t id = 0;

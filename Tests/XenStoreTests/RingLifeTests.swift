@@ -17,8 +17,8 @@ import XenStoreTypes
         world.create(3)
     }
 
-    /// The control domain introduces itself again by its own ring: what it said behind that is carried out,
-    /// unless the ring could not be attached, and then nothing is left.
+    /// The control domain introduces itself again by its own ring: what it said behind that is carried
+    /// out, unless the ring could not be attached, and then nothing is left.
     @Test(arguments: [true, false]) func aRingThatBeginsAnewInItsOwnRequest(fails: Bool) throws {
         #expect(toolstack.ask(.introduce, ["0", "7", "9"]) == "OK")
         let ring = Client(server, connection: try #require(world.rings[.zero]))
