@@ -21,7 +21,11 @@ public final class HostileGuest {
     private var guest: Client
     /// Requests that the guest is about to send, as far as it has not.
     private var stream: [UInt8] = []
+    /// What the server has not wanted yet.
+    private var unsaid: [UInt8] = []
     private var round = 0
+    /// Floods that its ring has survived.
+    public private(set) var floods = 0
     private var now: UInt64 = 0
     /// The least memory quota under which the guest is held.
     static let memory: UInt32 = 100_000
@@ -62,12 +66,18 @@ public final class HostileGuest {
             introduce()
             return "is introduced"
         }
+        if guest.mustClose && choices.chance(50) {
+            server.reconnect(ring!)
+            renew()
+            return "resets its broken ring"
+        }
         switch choices.below(100) {
         case ..<45: return send(1 + choices.below(60), &choices)
         case ..<55: return flood(&choices)
         case ..<70:
             let count = choices.one(of: [1, 7, 16, 100, 1000, 100_000])
             guest.fetch(count)
+            say()
             return "reads \(count) bytes"
         case ..<75:
             server.reconnect(ring!)
@@ -78,7 +88,7 @@ public final class HostileGuest {
             renew()
             return "breaks its ring"
         case ..<84:
-            guest.send(Message.header(2, 1, 0, choices.chance(50) ? 4097 : .max))
+            say(Message.header(2, 1, 0, choices.chance(50) ? 4097 : .max))
             return "says more than 4096 bytes"
         case ..<89:
             introduce()
@@ -104,10 +114,13 @@ public final class HostileGuest {
         renew()
     }
 
-    /// The guest's side after a reset: it goes on where it was in its own stream, in the middle of a message
-    /// or not.
+    /// The guest's side after a reset: it begins anew, or goes on where it was, in the middle of a message or
+    /// not.
     private func renew() {
         if let ring { guest = Client(server, connection: ring) }
+        if round % 4 == 0 && unsaid.count < 1_000_000 { return }
+        unsaid = []
+        stream = []
     }
 
     private func send<C: Choices>(_ count: Int, _ choices: inout C) -> String {
@@ -118,10 +131,10 @@ public final class HostileGuest {
                 payload: request.payload
             ).bytes
             // A wrong length puts everything behind it out of step.
-            if choices.chance(5) { bytes[12] = UInt8(choices.below(256)) }
+            if choices.chance(2) { bytes[12] = UInt8(choices.below(256)) }
             stream += bytes
         }
-        guest.send(Array(stream.prefix(count)))
+        say(Array(stream.prefix(count)))
         stream.removeFirst(count)
         return "sends \(count) bytes"
     }
@@ -137,8 +150,25 @@ public final class HostileGuest {
         case 3: one = Message(.write, Array("/shared\0x".utf8))
         default: one = Message(.directory, [UInt8](strings: ["/"]))
         }
-        for _ in 0..<40 { guest.send(one.bytes) }
+        // Mostly in step with what it has sent so far.
+        if choices.chance(80) {
+            say(stream)
+            stream = []
+        }
+        for _ in 0..<200 { say(one.bytes) }
+        floods += guest.mustClose ? 0 : 1
         return "floods with \(one)"
+    }
+
+    /// Puts bytes behind those that the server has not wanted yet, and hands over what it wants: no more at
+    /// once than a ring has room for.
+    private func say(_ bytes: [UInt8] = []) {
+        unsaid += bytes
+        while !unsaid.isEmpty, !guest.mustClose, server.wantsInput(guest.id) {
+            let piece = Array(unsaid.prefix(1024))
+            unsaid.removeFirst(piece.count)
+            server.receive(guest.id, piece.span)
+        }
     }
 
     // MARK: The others

@@ -18,6 +18,7 @@ import XenStoreTypes
             return
         }
     }
+    #expect(hostile.floods > 10)
 }
 
 /// How a guest's conversation ends before its time.
