@@ -63,6 +63,7 @@ embedded: toolchain deps
 
 unit: toolchain deps
 	swift test $(SWIFTFLAGS) --skip ClientTests
+	@# By themselves: the other tests block threads that these need.
 	swift test $(SWIFTFLAGS) --skip-build --filter ClientTests
 
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
