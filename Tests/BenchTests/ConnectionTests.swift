@@ -123,10 +123,16 @@ func loadsAreAnsweredInWhole(_ outstanding: Int) throws {
 }
 
 @Test func ourOwnProcessIsMeasured() throws {
-    let before = try Process.own.cpuTime()
+    var before = try Process.own.cpuTime()
     let start = now()
-    while now() - start < 30_000_000 {}
-    #expect(try Process.own.cpuTime() > before)
+    var hasGrown = false
+    while !hasGrown && now() - start < 10_000_000_000 {
+        let time = try Process.own.cpuTime()
+        hasGrown = time > before
+        // A thread of another test that has ended takes its time with it.
+        before = time
+    }
+    #expect(hasGrown)
     let memory = try Process.own.memory()
     #expect(memory.resident >= memory.proportional && memory.proportional > 0)
     #expect(Process.own.openFileLimit() != nil)
