@@ -57,7 +57,7 @@ struct XenstoredCommand: ParsableCommand {
 
     @Flag(
         name: [.customShort("K"), .customLong("keep-orphans")],
-        help: "Keep the nodes of domains that have ended (a security risk).")
+        help: "Taken and ignored: the nodes of a domain that has ended always go.")
     var keepOrphans = false
 
     // MARK: The trace
@@ -192,7 +192,6 @@ extension XenstoredCommand {
         var flags = DaemonFlags()
         flags.noFork = noFork
         flags.event = event
-        flags.keepOrphans = keepOrphans
         flags.watchEventSeconds = watchEventSeconds
         return try DaemonOptions(file: configurationFile, changes: changes, flags: flags)
     }

@@ -52,8 +52,6 @@ public struct DaemonFlags: Equatable, Sendable {
     public var noFork = false
     /// `--event`: the event channel's port that the daemon's domain is reached at. Means that Xen is there.
     public var event: UInt32?
-    /// `--keep-orphans`: nodes stay when the domain that owns them ends. A security risk, as it always was.
-    public var keepOrphans = false
     /// `--timeout watch-event=`: seconds that a ring's event may stay unread; nil: the specification's 20.
     public var watchEventSeconds: UInt32?
 
