@@ -18,7 +18,6 @@ let package = Package(
     products: [
         .executable(name: "xenstored", targets: ["xenstored"]),
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
-        .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
     ],
