@@ -82,6 +82,8 @@ extension Server {
             endReservation()
         }
         if connection.unsentCount == 0 { connection.unreadSince = now }
+        requestGeneration = tree.generation
+        shown = 0
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {
             let type = try admit(&request)
@@ -158,6 +160,7 @@ extension Server {
     @inline(__always) func endReply(_ request: Request, _ start: Int) {
         let connection = request.connection
         connection.endReply(start, isCounted: !connection.isPrivileged)
+        bar(connection, from: start, shownByReply)
         if !connection.isPrivileged { accounts.count(connection.account, .outstanding, 1) }
         if configuration.tracing.contains(.io) { traceReply(request, "OK") }
     }
@@ -177,6 +180,7 @@ extension Server {
         connection.append(Bytes(error.name))
         connection.append(byte: 0)
         connection.endReply(start, isCounted: !connection.isPrivileged)
+        bar(connection, from: start, shownByReply)
         if !connection.isPrivileged { accounts.count(connection.account, .outstanding, 1) }
         if configuration.tracing.contains(.io) { traceReply(request, error.name) }
     }

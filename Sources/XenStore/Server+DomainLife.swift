@@ -192,7 +192,9 @@ extension Server {
             {
                 let depth = watches.table[watch].depth
                 let isNamed = level == 2 || depth != Watch.unlimited && depth > 0
-                eventPath.withPrefix(isNamed ? 2 : 1) { queue(connection, watch, $0, 0) }
+                eventPath.withPrefix(isNamed ? 2 : 1) {
+                    queue(connection, watch, $0, 0, showing: tree.generation)
+                }
             }
             watch = next
         }

@@ -82,8 +82,11 @@ extension Server {
         }
         path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
+        if commits.room != .max { try checkRoom(nodes: 0, bytes: transactions.growth(transaction)) }
         if transactions.hasConflict(transaction) || transactions.givesToEnded(transaction) {
             connection.conflicts += 1
+            // That somebody has changed something may not be final yet.
+            shown = tree.generation
             throw .again
         }
         connection.conflicts = 0
@@ -139,8 +142,10 @@ extension Server {
         let value = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
         let node = create(parent: parent, transactions.name(entry), entries[entry].hash, value, list)
         transactions.entries[entry].live = node
-        if entries[entry].isImplicit { return }
+        if entries[entry].isImplicit && !commits.isRecording { return }
         loadEventPath(node)
+        record(node, eventPath, eventPath.depth)
+        if entries[entry].isImplicit { return }
         fire(eventPath, .init(after: list, node, tree), isExact: false)
     }
 
