@@ -169,6 +169,39 @@ final class Connection {
         return first.position > sentTotal ? Int(first.position - sentTotal) : 0
     }
 
+    // MARK: What the session's records have of it (SessionRecords.swift)
+
+    /// Positions in the output's stream: what was unsent when it was recorded last.
+    private var recordedStart: UInt64 = 0
+    private var recordedEnd: UInt64 = 0
+
+    /// How many recorded bytes have gone since, and how many unsent ones at the end are new. They count as
+    /// recorded from now on.
+    func takeUnrecorded() -> (gone: UInt32, fresh: Int) {
+        let gone = min(sentTotal, recordedEnd) - recordedStart
+        let fresh = endPosition - max(recordedEnd, sentTotal)
+        recordedStart = sentTotal
+        recordedEnd = endPosition
+        return (UInt32(gone), Int(fresh))
+    }
+
+    /// Nothing is recorded of what is unsent.
+    func forgetRecorded() {
+        recordedStart = sentTotal
+        recordedEnd = sentTotal
+    }
+
+    func appendLast(_ count: Int, to frame: inout [UInt8]) {
+        frame.append(contentsOf: output[(output.count - count)...])
+    }
+
+    /// What was queued when the daemon ended.
+    func restore(input: [UInt8], output: [UInt8]) {
+        self.input = input
+        self.output = output
+        runStart = endPosition
+    }
+
     // MARK: Sending
 
     /// Forgets what has come in and what is to go out.

@@ -26,6 +26,15 @@ extension Server {
         if commits.isRecording { path.withText { commits.remove($0, generation: tree.generation) } }
     }
 
+    /// Adds to the batch that the domain has ended: what older records' permissions say of it counts no
+    /// more (XSA-322).
+    func recordEnd(of domain: DomainID) {
+        if !commits.isRecording { return }
+        var key = Line("\u{1}ended/")
+        key.add(UInt32(domain.rawValue))
+        key.bytes.withBytes { commits.note($0, .empty, generation: tree.generation) }
+    }
+
     // MARK: Committing
 
     /// Ends a turn: what has changed is offered to the backend. To be called before what is to be sent is

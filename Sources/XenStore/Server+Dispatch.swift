@@ -61,6 +61,7 @@ extension Server {
         if !connection.isSocket { reset(connection) }
         connection.isBroken = true
         connection.input = []
+        if !connection.isSocket { note(connection.account) }
         var line = Line(reason)
         line.add(" on connection ")
         line.add(connection.id)

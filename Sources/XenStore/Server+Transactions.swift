@@ -41,6 +41,7 @@ extension Server {
         warnOfUse(connection.account, .transactions)
         if connection.conflicts >= Reservation.conflicts { reserve(transaction, connection) }
         traceLife("CREATE", "transaction", number)
+        recordTransaction(.transaction, number, of: connection)
         reply(request) {
             $0.append(decimal: UInt64(number))
             $0.append(byte: 0)
@@ -149,7 +150,7 @@ extension Server {
         fire(eventPath, .init(after: list, node, tree), isExact: false)
     }
 
-    private func loadEventPath(_ node: NodeID) {
+    func loadEventPath(_ node: NodeID) {
         scratch.removeAll(keepingCapacity: true)
         tree.appendPath(node, to: &scratch)
         scratch.withBytes { eventPath.load(canonical: $0) }
@@ -162,6 +163,7 @@ extension Server {
         accounts.count(connection.account, .transactions, -1)
         accounts.count(connection.account, .memory, -charge)
         traceLife("DESTROY", "transaction", transactions.table[transaction].number)
+        recordTransaction(.transactionEnd, transactions.table[transaction].number, of: connection)
         if transactions.holder == transaction { endReservation() }
         transactions.end(transaction, first: &connection.firstTransaction)
     }

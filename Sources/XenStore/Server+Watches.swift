@@ -127,6 +127,7 @@ extension Server {
         accounts.count(connection.account, .watches, 1)
         accounts.count(connection.account, .memory, watches.cost(watch))
         warnOfUse(connection.account, .watches)
+        recordWatch(.watch, watch, of: connection)
         traceLife("CREATE", "watch", watch)
         replyOK(request)
         path.withText {
@@ -155,6 +156,7 @@ extension Server {
         accounts.count(connection.account, .watches, -1)
         accounts.count(connection.account, .memory, -watches.cost(watch))
         traceLife("DESTROY", "watch", watch)
+        recordWatch(.unwatch, watch, of: connection)
         watches.remove(watch, first: &connection.firstWatch)
     }
 

@@ -73,6 +73,9 @@ public final class Server {
     /// Scratch for what a request collects.
     var scratch: [UInt8] = []
     let commits: Commits
+    let sessions = Sessions()
+    /// Only while the tree is being recovered.
+    var recovery: Recovery?
     /// The tree's generation when the request at hand began, and the newest that it has looked at.
     @exclusivity(unchecked) var requestGeneration: UInt64 = 0
     @exclusivity(unchecked) var shown: UInt64 = 0
@@ -152,6 +155,7 @@ public final class Server {
             if accounts.table[connection.account].identity == nil {
                 accounts.table[connection.account].identity = world.domain(home)
             }
+            note(connection.account)
         }
         traceLife("CREATE", "connection", connection.id)
         return ConnectionID(rawValue: id)
@@ -184,9 +188,11 @@ public final class Server {
         if accounts.table[account].ring?.rawValue != connection.id { return }
         accounts.table[account].ring = nil
         accounts.table[account].target = nil
+        note(account)
         for id in accounts.all {
             if let target = accounts.table[id].target, accounts.known(target) == account {
                 accounts.table[id].target = nil
+                note(id)
             }
         }
     }
