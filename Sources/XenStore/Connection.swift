@@ -175,6 +175,9 @@ final class Connection {
     private var recordedStart: UInt64 = 0
     private var recordedEnd: UInt64 = 0
 
+    /// The ring's slot as it was recorded last.
+    var slot: RingSlot?
+
     /// How many recorded bytes have gone since, and how many unsent ones at the end are new. They count as
     /// recorded from now on.
     func takeUnrecorded() -> (gone: UInt32, fresh: Int) {
@@ -214,6 +217,7 @@ final class Connection {
         replyEnds = []
         events = EventIndex()
         barriers = []
+        slot = nil
         isHeld = false
     }
 

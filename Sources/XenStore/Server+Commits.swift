@@ -68,6 +68,12 @@ extension Server {
         commits.backend != nil && tree.generation > commits.offered ? commits.sequence + 1 : nil
     }
 
+    /// The number of the newest batch that the backend took; and of the newest that is final.
+    public var lastSequence: UInt64 { commits.sequence }
+    public var finalSequence: UInt64 {
+        commits.onTheWay.first.map { $0.sequence - 1 } ?? commits.sequence
+    }
+
     /// The backend has every batch up to this number for good.
     public func committed(_ sequence: UInt64) {
         var generation: UInt64?

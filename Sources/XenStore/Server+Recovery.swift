@@ -136,12 +136,18 @@ extension Server {
         }
         ignore(recovery.ended)
         recordStandIns(recovery.standIns)
+        renewLists()
         let isSame = boot.withBytes { boot in recovery.boot.withBytes { $0 == boot } }
         if !isSame || recovery.records == 0 {
             beginBoot(keep, recovery)
             boot.withBytes { commits.note(Bytes(Self.bootNote), $0, generation: tree.generation) }
         }
         return isSame
+    }
+
+    /// Lists of children may stand in another order now: whoever has read half of one has to see that.
+    private func renewLists() {
+        tree.forEachFromLeaves(tree.root) { tree.nodes[$0].childrenChanged = tree.generation }
     }
 
     private func recordStandIns(_ standIns: Set<NodeID>) {

@@ -21,7 +21,9 @@ extension Server {
         for number in gone {
             let domain = DomainID(number)
             log(.notice, line("domain ", domain, " has ended while the daemon was down"))
-            endDomain(accounts.account(of: domain), wasIntroduced: image.domains[number]?.isIntroduced ?? false)
+            endDomain(
+                accounts.account(of: domain),
+                wasIntroduced: image.domains[number]?.isIntroduced ?? false)
         }
         endUnknown()
         domainsChanged()

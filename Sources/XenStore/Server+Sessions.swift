@@ -93,6 +93,7 @@ extension Server {
     public func recordRing(_ id: ConnectionID, _ slot: RingSlot) {
         let connection = self[id]
         guard let domain = session(of: connection) else { return }
+        connection.slot = slot
         let (gone, fresh) = connection.takeUnrecorded()
         sessions.ring(
             domain, slot, gone: gone, input: connection.input, outputCount: fresh
@@ -101,9 +102,9 @@ extension Server {
 
     // MARK: All
 
-    /// Records all sessions, as the first frame of a new journal. `slot` tells where a ring's streams stand.
-    /// The records of this turn so far are contained in it.
-    public func recordAll(_ boot: Span<UInt8>, slot: (ConnectionID) -> RingSlot?) {
+    /// Records all sessions, as the first frame of a new journal. The records of this turn so far are
+    /// contained in it.
+    public func recordAll(_ boot: Span<UInt8>) {
         sessions.frame.removeAll(keepingCapacity: true)
         for account in sessions.noted { accounts.table[account].isNoted = false }
         sessions.noted.removeAll(keepingCapacity: true)
@@ -113,11 +114,11 @@ extension Server {
         for quota in QuotaName.allCases { sessions.quota(quota, accounts.limits[quota]) }
         for account in accounts.all where !accounts.table[account].isUser {
             writeDomain(account)
-            if let ring = accounts.table[account].ring { recordAll(self[ring], slot(ring)) }
+            if let ring = accounts.table[account].ring { recordAll(self[ring]) }
         }
     }
 
-    private func recordAll(_ connection: Connection, _ slot: RingSlot?) {
+    private func recordAll(_ connection: Connection) {
         // Set first, recorded first: they fire in this order.
         var all: [WatchID] = []
         var watch = connection.firstWatch
@@ -132,6 +133,6 @@ extension Server {
             transaction = transactions.table[transaction].nextOfConnection
         }
         connection.forgetRecorded()
-        if let slot { recordRing(ConnectionID(rawValue: connection.id), slot) }
+        if let slot = connection.slot { recordRing(ConnectionID(rawValue: connection.id), slot) }
     }
 }

@@ -65,7 +65,8 @@ extension Server {
     /// Queues one event, as far as the connection's room allows.
     /// `generation`: what it shows.
     func queue(
-        _ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64, showing generation: UInt64
+        _ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64,
+        showing generation: UInt64
     ) {
         if connection.isBroken || isOverEvents(connection, path.count) { return }
         let isSpecial = path.count > 0 && path[0] == 0x40

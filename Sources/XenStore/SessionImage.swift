@@ -80,6 +80,7 @@ public struct SessionImage {
             domains[number]?.watches = []
             domains[number]?.watchPositions = [:]
             domains[number]?.transactions = []
+            domains[number]?.slot = nil
             domains[number]?.input = []
             domains[number]?.output = []
         case .quota:

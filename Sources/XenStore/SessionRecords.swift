@@ -11,18 +11,21 @@
 // | 6 | 2 | domain id |
 // | 8 | - | the kind's body |
 //
-// | kind | body | meaning |
-// |---|---|---|
-// | 1 domain | u64 unique id, u64 gfn, u32 port, u32 features, u32 target or 0xFFFFFFFF, u32 next transaction id, u32 bits of own limits, u32 limits x 9 | what the domain is now; flags: 1 introduced, 2 shut down, 4 ring deactivated |
-// | 2 ended | - | nothing of the domain is left |
-// | 3 watch | u16 depth, u16 bytes of home, u16 path bytes, u16 token bytes, path, token | it has this watch too |
-// | 4 unwatch | as 3 | it has this one no more |
-// | 5 transaction | u32 id | it is open |
-// | 6 transaction's end | u32 id | it is open no more |
-// | 7 ring | u32 req_cons and rsp_prod as they were, u32 req_cons and rsp_prod as they are to be, u32 bytes gone of the queue, u32 input bytes, u32 output bytes, input, output | input is what stands in the buffer now; output is queued behind what was; flags: 1 the ring begins anew |
-// | 8 reset | - | no watch, no transaction, empty buffers |
-// | 9 quota | u32 `QuotaName`, u32 limit | the limit for all (domain id 0) |
-// | 10 boot | text | which boot of the host this is |
+// 1 domain: what the domain is now. Flags: 1 introduced, 2 shut down, 4 ring deactivated. Body: u64 unique
+//   id, u64 gfn, u32 port, u32 features, u32 target (0xFFFFFFFF: none), u32 next transaction id, u32 bits of
+//   its own limits, u32 limits, one a `QuotaName`.
+// 2 ended: nothing of the domain is left.
+// 3 watch: it has this watch too. Body: u16 depth, u16 bytes of home, u16 bytes of path, u16 bytes of token,
+//   path, token.
+// 4 unwatch: it has that one no more. Body as 3.
+// 5 transaction: it is open. Body: u32 id.
+// 6 transaction's end: it is open no more. Body as 5.
+// 7 ring: its slot. Flags: 1 the ring begins anew. Body: u32 req_cons and u32 rsp_prod as they were, u32
+//   req_cons and u32 rsp_prod as they are to be, u32 bytes gone from the front of the queue, u32 bytes of
+//   input, u32 bytes of output, input (all that the buffer holds now), output (queued behind what was).
+// 8 reset: no watch, no transaction, empty buffers.
+// 9 quota: the limit for all, domain id 0. Body: u32 `QuotaName`, u32 limit.
+// 10 boot: which boot of the host this is. Body: text.
 
 import XenStoreTypes
 
