@@ -30,6 +30,10 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "CXenStorePlugin"),
+        .target(
+            name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
+            swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(

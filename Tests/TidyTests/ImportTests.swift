@@ -8,6 +8,7 @@ import Testing
         "XenStoreTypes": [],
         "XenStore": ["XenStoreTypes"],
         "XenStoreRing": ["CRing"],
+        "XenStorePlugin": ["XenStoreTypes", "CXenStorePlugin"],
         "XenStoreHost": ["XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CLinux", "CYAML", "Glibc"],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
