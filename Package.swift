@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -36,6 +37,12 @@ let package = Package(
             swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
+        .target(
+            name: "MemoryStore", dependencies: ["XenStorePlugin"],
+            path: "Plugins/MemoryStore/Sources/MemoryStore", swiftSettings: embeddable),
+        .target(
+            name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
+            path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
         .target(
             name: "XenStoreHost",
             dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
