@@ -45,7 +45,9 @@ let package = Package(
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
         .target(
             name: "XenStoreHost",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CXenStorePlugin", "CYAML",
+            ],
             swiftSettings: strict),
         .target(
             name: "XenStoreClient", dependencies: ["XenStoreTypes", "XenStoreRing", "CLinux"],
@@ -53,7 +55,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "XenStoreHost", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
