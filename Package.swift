@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -30,11 +31,23 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "CXenStorePlugin"),
+        .target(
+            name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
+            swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
+            name: "MemoryStore", dependencies: ["XenStorePlugin"],
+            path: "Plugins/MemoryStore/Sources/MemoryStore", swiftSettings: embeddable),
+        .target(
+            name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
+            path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CXenStorePlugin", "CYAML",
+            ],
             swiftSettings: strict),
         .target(
             name: "XenStoreClient", dependencies: ["XenStoreTypes", "XenStoreRing", "CLinux"],
@@ -42,7 +55,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "XenStoreHost", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
