@@ -31,6 +31,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
             name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
@@ -46,7 +47,8 @@ let package = Package(
         .target(
             name: "XenStoreHost",
             dependencies: [
-                "XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CXenStorePlugin", "CYAML",
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
+                "CXenStorePlugin", "CYAML",
             ],
             swiftSettings: strict),
         .target(

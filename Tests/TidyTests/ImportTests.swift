@@ -8,6 +8,7 @@ import Testing
         "XenStoreTypes": [],
         "XenStore": ["XenStoreTypes"],
         "XenStoreRing": ["CRing"],
+        "XenStoreLog": ["CLinux", "Glibc"],
         "XenStorePlugin": ["XenStoreTypes", "CXenStorePlugin"],
         "XenStoreHost": [
             "XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CXenStorePlugin", "CLinux", "CYAML",
