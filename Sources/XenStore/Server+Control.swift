@@ -133,6 +133,8 @@ extension Server {
 
     private func controlLogFile(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
         if rest.count != 1 || rest[0].isEmpty { throw .inval }
+        // No policy can grant what writes files.
+        if !request.connection.isPrivileged { throw .acces }
         let world = self.world
         try rest[0].array.withFile { (span) throws(ErrorName) in try world.setTraceFile(span) }
         replyOK(request)
@@ -143,6 +145,7 @@ extension Server {
         let text = memoryReport()
         guard let file = rest.first else { return try reply(request, text) }
         if file.isEmpty { throw .inval }
+        if !request.connection.isPrivileged { throw .acces }
         let world = self.world
         try file.array.withFile { (span) throws(ErrorName) in try world.writeReport(span, text.bytes.span) }
         replyOK(request)
