@@ -30,6 +30,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
@@ -97,6 +98,9 @@ let package = Package(
                 "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]

@@ -9,6 +9,7 @@ import Testing
         "XenStore": ["XenStoreTypes"],
         "XenStoreRing": ["CRing"],
         "XenStoreHost": ["XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CLinux", "CYAML", "Glibc"],
+        "XenStoreLog": ["CLinux", "Glibc"],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
