@@ -1,25 +1,28 @@
-// The core's way to what makes the tree outlive the process. The host adapts modules to it (design,
-// "Backends"); the simulation and the tests subclass it.
+// What makes the tree outlive the process (design, "Backends").
 
 import XenStoreTypes
 
-/// Keeps batches of records (`StoreRecord`). The base class keeps nothing, and so has nothing to wait for.
+/// Keeps batches of records. The host subclasses it for the store that is configured, tests for faults.
+///
+/// No method may call back into the server.
 open class Backend {
+    public init() {}
+
     public enum Outcome: Sendable, Equatable {
-        /// The death of the process cannot undo the batch any more.
+        /// The batch is proof against the death of this process.
         case final
-        /// That will be told later, in the order of the numbers.
+        /// It will be; `Server.committed` is then to be told.
         case submitted
-        /// Nothing of it is kept; the code is an errno. It may be offered again under the same number,
-        /// perhaps with more records behind it.
+        /// Nothing of it is kept, for the reason of this errno. It is offered again, under the same number
+        /// and perhaps with more in it.
         case failed(code: Int32)
     }
 
-    public init() {}
-
-    /// Keeps a batch, whole or not at all, together with its number. Numbers count up by one.
+    /// Keeps a batch (`StoreRecord`), the whole of it or nothing, together with its number. Numbers count up
+    /// by one.
     open func commit(_ sequence: UInt64, _ records: Span<UInt8>) -> Outcome { .final }
 
-    /// Bytes of records that the next batch may have where it lets the store grow. Removals may go beyond.
+    /// Bytes of records that the next batch may have where it makes the store grow. What removes may have
+    /// more: the backend holds something in reserve for that.
     open var room: Int { .max }
 }
