@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
     ],
     dependencies: [
