@@ -83,7 +83,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "XenStoreTestKit",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -111,6 +113,20 @@ let package = Package(
             dependencies: [
                 "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ABITests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "CXenStorePlugin", "XenStoreTestKit",
+            ],
+            path: "Tests/ABI", exclude: ["fixtures"], swiftSettings: strict),
+        .testTarget(
+            name: "PluginTests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
+                "MemoryStore",
+                "XenStoreTestKit",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
