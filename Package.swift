@@ -32,6 +32,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
             name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
@@ -47,7 +48,8 @@ let package = Package(
         .target(
             name: "XenStoreHost",
             dependencies: [
-                "XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CXenStorePlugin", "CYAML",
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
+                "CXenStorePlugin", "CYAML",
             ],
             swiftSettings: strict),
         .target(

@@ -38,7 +38,7 @@ final class EventLoop {
     private let rings: RingConnections?
     private let poll: Poll
     /// Nil where the sessions end with this process.
-    var journal: (any JournalStub)?
+    var journal: SessionJournal?
     private var changedSockets: [ConnectionID] = []
     private var sources: [any EventSource] = []
     private var closuresSeen: UInt64 = 0
@@ -132,4 +132,3 @@ final class EventLoop {
         return Int32(clamping: (next - now + 999_999) / 1_000_000)
     }
 }
-protocol JournalStub { func record(isWaiting: Bool) }

@@ -79,6 +79,8 @@ final class Rings {
     var count: Int { byDomain.count }
     var all: [Ring] { byConnection.compactMap { $0 } }
 
+    func isAttached(_ domain: DomainID) -> Bool { byDomain[domain] != nil }
+
     func ring(of connection: ConnectionID) -> Ring? {
         let index = Int(connection.rawValue)
         return index < byConnection.count ? byConnection[index] : nil

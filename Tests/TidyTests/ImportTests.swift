@@ -8,10 +8,11 @@ import Testing
         "XenStoreTypes": [],
         "XenStore": ["XenStoreTypes"],
         "XenStoreRing": ["CRing"],
+        "XenStoreLog": ["CLinux", "Glibc"],
         "XenStorePlugin": ["XenStoreTypes", "CXenStorePlugin"],
         "XenStoreHost": [
-            "XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CXenStorePlugin", "CLinux", "CYAML",
-            "Glibc",
+            "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CXen", "CXenStorePlugin", "CLinux",
+            "CYAML", "Glibc",
         ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
