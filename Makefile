@@ -32,7 +32,7 @@ BENCH ?=
 swift_version := 6.3
 packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
-sources := Sources Tests Package.swift
+sources := Sources Plugins Tests Package.swift
 
 .PHONY: help run test build lint embedded unit test-clients fuzz-smoke fuzz bench format install deps clean
 .PHONY: toolchain client-deps
