@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
     ],
     dependencies: [
@@ -84,7 +85,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "XenStoreTestKit",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -112,6 +115,23 @@ let package = Package(
             dependencies: [
                 "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ABITests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "CXenStorePlugin", "XenStoreTestKit",
+            ],
+            path: "Tests/ABI", exclude: ["fixtures"], swiftSettings: strict),
+        .testTarget(
+            name: "PluginTests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
+                "MemoryStore",
+                "XenStoreTestKit",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

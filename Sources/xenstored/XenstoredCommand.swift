@@ -1,8 +1,8 @@
 // The command line (specification, section H): every option that earlier daemons take, and ours.
 //
-// Exit status: 0 after --help, --version, a good --check-config and what is asked about modules; 2 where the command line or the
-// configuration is wrong, after one line on stderr for each mistake and with nothing started; else the
-// daemon's.
+// Exit status: 0 after --help, --version, a good --check-config and an answer about modules; 2 where the
+// command line or the configuration is wrong, after one line on stderr for each mistake and with nothing
+// started; else the daemon's.
 
 import ArgumentParser
 import Glibc

@@ -105,8 +105,9 @@ public final class ModuleBackend: Backend {
         return Int(clamping: room(instance))
     }
 
-    /// What is final when it is called survives the death of the host when it returns without a reason why
-    /// not. Any thread but the loop's, one at a time, and not after `close`. Nil: the module has no such call.
+    /// What is final when it is called survives the death of the host when it returns nil; else it says why
+    /// not. Any thread but the loop's, one at a time, and not after `close`. Nil: the module has no such
+    /// call.
     public var flush: (@Sendable () -> StartFailure?)? {
         guard let instance, let call = calls.flush else { return nil }
         let target = FlushTarget(instance: instance)
