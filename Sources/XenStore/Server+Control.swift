@@ -33,6 +33,7 @@ extension Server {
             ("print", "<string>"),
             ("quota", "[set <name> <val>|<domid>|max [-r]]"),
             ("quota-soft", "[set <name> <val>]"),
+            ("reload", ""),
             ("help", ""),
         ]
     }
@@ -48,6 +49,7 @@ extension Server {
         case let name where name.equals("print"): try controlPrint(request, rest)
         case let name where name.equals("quota"): try controlQuota(request, rest)
         case let name where name.equals("quota-soft"): try controlSoftQuota(request, rest)
+        case let name where name.equals("reload"): try controlReload(request, rest)
         case let name where name.equals("help"): try controlHelp(request, rest)
         default: throw .inval
         }
@@ -60,6 +62,13 @@ extension Server {
             text.bytes.withBytes { connection.append($0) }
             connection.append(byte: 0)
         }
+    }
+
+    /// As SIGHUP. How it went is said by the log.
+    private func controlReload(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
+        if !rest.isEmpty { throw .inval }
+        world.reloadConfiguration()
+        replyOK(request)
     }
 
     private func controlHelp(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {

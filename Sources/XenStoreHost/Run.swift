@@ -69,6 +69,8 @@ extension HostOptions {
     public init(_ options: DaemonOptions, builtIn: [BuiltInModule]) throws(StartFailure) {
         self.init()
         store = StoreChoice(options, builtIn: builtIn)
+        policies = options.configuration.policies
+        policySearch = ModuleSearch(options, builtIn: builtIn)
         hypervisor = try options.hypervisorChoice
         let configuration = options.configuration
         sockets = configuration.sockets.map {

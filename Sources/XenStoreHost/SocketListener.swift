@@ -128,6 +128,7 @@ final class SocketListener: EventSource {
         }
         let privileged = user == 0 || user == ownUser
         let subject: Subject = privileged ? .domain(loop.server.configuration.domain) : .user(user)
-        loop.sockets.add(client, subject, readOnly: options.readOnly)
+        let peer = SocketPeer(user: user, group: group, process: process)
+        loop.sockets.add(client, subject, readOnly: options.readOnly, peer: peer)
     }
 }

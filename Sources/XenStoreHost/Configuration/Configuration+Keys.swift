@@ -19,6 +19,9 @@ extension Configuration {
                 check: Socket.check),
             Key("store", \.store, keys: Store.keys),
             Key("modules", \.modules, keys: Modules.keys),
+            Key(
+                "policies", \.policies, blank: PolicyChoice(Placed("")), keys: PolicyChoice.keys,
+                lengths: 0...16, check: PolicyChoice.check),
             Key("quotas", \.quotas, keys: QuotaLimits.keys),
             Key("transactions", \.transactions, keys: Transactions.keys),
             Key("log", \.log, keys: Log.keys),

@@ -20,6 +20,18 @@ extension Configuration.Modules {
     }
 }
 
+extension PolicyChoice {
+    static var keys: [Key<Self>] {
+        [Key("module", \.module, .module), Key("options", \.options, .moduleOptions)]
+    }
+
+    static func check(_ choice: Self, _ before: [Self], _ place: Place, _ reading: inout Reading) {
+        if choice.module.value.isEmpty {
+            reading.mistakes.add(place, found: "a policy without a module", expected: "the key module")
+        }
+    }
+}
+
 extension Expected where Value == Placed<String> {
     /// A module's name, or the path of its file.
     static var module: Expected {

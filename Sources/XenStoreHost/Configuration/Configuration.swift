@@ -110,6 +110,8 @@ public struct Configuration: Equatable, Sendable {
     public var sockets = [Socket(path: defaultSocket)]
     public var store = Store()
     public var modules = Modules()
+    /// In the order in which they are asked; none: node permissions decide alone.
+    public var policies: [PolicyChoice] = []
     /// Unprivileged domains' limits (specification, section E).
     public var quotas = QuotaLimits()
     public var transactions = Transactions()
