@@ -141,8 +141,8 @@ extension Server {
         _ = try heed(ask(question, path, path.depth, before: 0), request)
     }
 
-    /// Asks about a request about `path`, and about all that it would bring about or remove. Throws what it is
-    /// refused with; answers whether it is granted what needs permission.
+    /// Asks about a request about `path`, and about all that it would bring about or remove. Throws what it
+    /// is refused with; answers whether it is granted what needs permission.
     func consult(
         _ request: Request, _ found: (place: Place, level: Int), _ intention: Intention
     ) throws(ErrorName) -> Bool {

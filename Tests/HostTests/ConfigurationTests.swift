@@ -141,7 +141,11 @@ import XenStoreTypes
         let bytes = try packageFile("config/xenstored.yaml")
         var list = MistakeList(file: "xenstored.yaml")
         let root = try #require(readYAML(bytes, &list))
-        #expect(keyPaths(root).sorted() == Configuration.keyPaths.sorted())
+        // A list that is empty shows its keys in the comment above it.
+        let shown = Configuration.keyPaths.filter { !$0.hasPrefix("policies[]") }
+        #expect(keyPaths(root).sorted() == shown.sorted())
+        let text = String(decoding: bytes, as: UTF8.self)
+        #expect(text.contains("#     - module: ") && text.contains("#       options: "))
     }
 
     @Test func theShippedFileSaysTheDefaults() throws {
@@ -166,7 +170,7 @@ import XenStoreTypes
             keys += 1
             #expect(index > 0 && lines[index - 1].contains("#"), "line \(index + 1) has no comment: \(line)")
         }
-        #expect(keys == Configuration.keyPaths.count)
+        #expect(keys == Configuration.keyPaths.filter { !$0.hasPrefix("policies[]") }.count)
     }
 
     @Test func theDemoIsGoodAndLeavesTheSocketToTheEnvironment() throws {

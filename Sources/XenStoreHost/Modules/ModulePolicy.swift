@@ -213,9 +213,8 @@ public final class ModulePolicy: Policy {
 extension PolicyChoice {
     /// A module's reason, with its place unless it begins with one of its own.
     fileprivate func mistake(_ found: Module, _ text: String) -> StartFailure {
-        if text.contains(":"), text.hasPrefix("/") || (!module.file.isEmpty && text.hasPrefix(module.file + ":")) {
-            return StartFailure(text)
-        }
+        let hasPlace = text.hasPrefix("/") || !module.file.isEmpty && text.hasPrefix(module.file + ":")
+        if hasPlace { return StartFailure(text) }
         return module.mistake("policy \(found.name): \(text)")
     }
 }
