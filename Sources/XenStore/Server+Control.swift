@@ -34,6 +34,7 @@ extension Server {
             ("quota", "[set <name> <val>|<domid>|max [-r]]"),
             ("quota-soft", "[set <name> <val>]"),
             ("reload", ""),
+            ("explain", "<domid>|u<uid> <operation> [<path>]"),
             ("help", ""),
         ]
     }
@@ -50,6 +51,7 @@ extension Server {
         case let name where name.equals("quota"): try controlQuota(request, rest)
         case let name where name.equals("quota-soft"): try controlSoftQuota(request, rest)
         case let name where name.equals("reload"): try controlReload(request, rest)
+        case let name where name.equals("explain"): try controlExplain(request, rest)
         case let name where name.equals("help"): try controlHelp(request, rest)
         default: throw .inval
         }
@@ -69,6 +71,26 @@ extension Server {
         if !rest.isEmpty { throw .inval }
         world.reloadConfiguration()
         replyOK(request)
+    }
+
+    /// Who (a domain id, or `u` and a user's id), the operation, and the path where it has one.
+    private func controlExplain(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
+        guard rest.count == 2 || rest.count == 3, !rest[0].isEmpty else { throw .inval }
+        let subject: Subject
+        var peer = SocketPeer()
+        if rest[0][0] == 0x75 {
+            guard let user = rest[0].dropFirst(1).decimal else { throw .inval }
+            subject = .user(user)
+            peer.user = user
+        } else {
+            subject = .domain(try domainID(rest[0]))
+        }
+        let path = rest.count == 3 ? rest[2].array : []
+        let lines = try explain(subject, peer: peer, rest[1].array.span, path.span)
+        var text = Line()
+        lines.withBytes { text.add($0) }
+        self.path.clear()
+        try reply(request, text)
     }
 
     private func controlHelp(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {

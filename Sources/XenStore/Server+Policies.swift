@@ -49,10 +49,10 @@ extension Server {
         return question
     }
 
-    /// Asks about the first `level` components of a path.
+    /// Asks all policies, or `only` one, about the first `level` components of a path.
     func ask(
         _ question: PolicyQuestion, _ path: ParsedPath, _ level: Int, before: PermissionsID,
-        _ intention: Intention = Intention()
+        _ intention: Intention = Intention(), only: Policy? = nil
     ) -> PolicyVerdict {
         var question = question
         policies.ends.removeAll(keepingCapacity: true)
@@ -64,7 +64,7 @@ extension Server {
             question.componentEnds = ends
             return path.withPrefix(level) { text in
                 question.path = text.raw
-                return policies.ask(question)
+                return only?.decide(question) ?? policies.ask(question)
             }
         }
     }
