@@ -117,6 +117,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "module-cost",
+            dependencies: ["XenStoreHost", "XenStore", "XenStorePlugin", "CXenStorePlugin"],
+            path: "Tests/ModuleCost", swiftSettings: strict),
         .testTarget(
             name: "ABITests",
             dependencies: [
