@@ -124,6 +124,9 @@ let package = Package(
             dependencies: ["XenStoreHost", "XenStore", "XenStorePlugin", "CXenStorePlugin"],
             path: "Tests/ModuleCost", swiftSettings: strict),
         .testTarget(
+            name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
             name: "ABITests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "CXenStorePlugin", "XenStoreTestKit",

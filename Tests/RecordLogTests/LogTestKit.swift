@@ -7,12 +7,14 @@ import XenStoreTestKit
 
 let testKind = "TESTLOG1"
 
-/// A directory that goes away with this object.
+/// A directory that goes away with this object: in memory where it can be, since these tests sync thousands
+/// of times.
 final class TestDirectory: Sendable {
     let path: String
 
     init() {
-        var template = Array("/tmp/xenstored-log.XXXXXX".utf8CString)
+        let parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"
+        var template = Array("\(parent)/xenstored-log.XXXXXX".utf8CString)
         path = String(cString: mkdtemp(&template)!)
     }
 

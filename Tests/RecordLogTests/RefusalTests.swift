@@ -132,7 +132,7 @@ struct FullDiskTests {
             // What fits still does, to the last byte; and more when there is room again.
             let last = Entry(sequence: 5000, payload: [UInt8](repeating: 1, count: log.room))
             try log.append(last)
-            #expect(throws: LogFailure.self) { try log.prepare(1) }
+            #expect(throws: LogFailure.self) { try log.prepare(4096) }
             limit.rlim_cur = .max
             setrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
             try log.append(last)
