@@ -5,6 +5,7 @@
 import Foundation
 import Glibc
 import Testing
+import XenStoreTestKit
 
 @testable import XenStoreHost
 
@@ -103,6 +104,34 @@ import Testing
         #expect(
             try failure("store:\n  options:\n    path: /x\n")
                 == "\(file):3:5: found the key \"path\", expected none here (module memory)\n")
+    }
+
+    /// The module's own reason, behind the place of its name.
+    @Test func aModuleThatDoesNotOpenStopsTheStart() throws {
+        let scratch = ModuleScratch()
+        let source = """
+            #include <xenstore_plugin.h>
+            static void *broken_open(const struct xenstore_plugin *plugin, const struct xenstore_host *host,
+                const struct xenstore_option *options, size_t count, struct xenstore_failure *failure)
+            {
+                xenstore_fail(failure, 5, "the moon is in the wrong quarter");
+                return NULL;
+            }
+            static int none(void) { return 0; }
+            static const struct xenstore_backend backend = { sizeof(backend), XENSTORE_BACKEND_DURABLE,
+                broken_open, (void *)none, (void *)none, (void *)none };
+            static const struct xenstore_plugin plugin = { XENSTORE_PLUGIN_HEAD, XENSTORE_KIND_BACKEND,
+                "broken", "1", "Fails.", NULL, 0, &backend, NULL };
+            XENSTORE_PLUGIN_EXPORT(plugin)
+            """
+        let file = scratch / "x.yaml"
+        let module = try scratch.build("broken", source)
+        let text =
+            "log: {level: error}\nsockets: [{path: \(scratch / "socket")}]\nstore:\n  backend: \(module)\n"
+        try text.write(toFile: file, atomically: false, encoding: .utf8)
+        let outcome = try run(["-N", "--hypervisor", "none", "--config", file])
+        let reason = "\(file):4:12: store backend broken: the moon is in the wrong quarter"
+        #expect(outcome == Outcome(status: 1, output: "", errors: "xenstored: \(reason)\n"))
     }
 
     /// Which directories count, and in which order.

@@ -3,8 +3,8 @@
 //
 //     swift run -c release module-cost
 //
-// Prints nanoseconds a call, the median and the best of 31 rounds of a million calls each, one after the other
-// so that what disturbs one disturbs both. Ends with 1 if the median of the differences is over 10 ns.
+// Prints nanoseconds a call, the median and the best of 31 rounds of a million calls each, one after the
+// other so that what disturbs one disturbs both. Ends with 1 if the median of the differences is over 10 ns.
 
 import CXenStorePlugin
 import Glibc
