@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-audit-trail", type: .dynamic, targets: ["AuditTrailModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -48,6 +49,15 @@ let package = Package(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
         .target(
+            name: "AuditTrailLines", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/AuditTrail/Sources/AuditTrailLines", swiftSettings: embeddable),
+        .target(
+            name: "AuditTrail", dependencies: ["AuditTrailLines", "XenStorePlugin", "CLinux"],
+            path: "Plugins/AuditTrail/Sources/AuditTrail", swiftSettings: strict),
+        .target(
+            name: "AuditTrailModule", dependencies: ["AuditTrail", "CXenStorePlugin"],
+            path: "Plugins/AuditTrail/Sources/AuditTrailModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
@@ -60,7 +70,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "MemoryStore", "AuditTrail",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -136,8 +146,15 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore",
+                "MemoryStore", "AuditTrail",
                 "XenStoreTestKit",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "PolicyModuleTests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
+                "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

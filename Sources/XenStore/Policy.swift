@@ -94,6 +94,8 @@ public struct PolicyOutcome: Equatable, Sendable {
     public var verdict: PolicyVerdict
     /// Which of them gave it, from 0; nil: none did.
     public var policy: Int?
+    /// Its name; empty: none did.
+    public var policyName: [UInt8] = []
 }
 
 /// Decides who may do what. The host subclasses it.

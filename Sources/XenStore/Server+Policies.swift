@@ -239,7 +239,11 @@ extension Server {
     func tell(_ request: Request, _ error: ErrorName?) {
         guard let type = MessageType(rawValue: request.header.type) else { return }
         var question = question(request.header.type, request)
-        let outcome = PolicyOutcome(error: error, verdict: policies.verdict, policy: policies.decider)
+        var outcome = PolicyOutcome(error: error, verdict: policies.verdict, policy: nil)
+        if policies.verdict != .abstain, let decider = policies.decider {
+            outcome.policy = decider
+            outcome.policyName = policies.all[decider].name
+        }
         if Self.pathless >> UInt64(request.header.type) & 1 != 0 {
             fillArguments(&question, request, type)
             return observe(question, outcome)
@@ -261,13 +265,32 @@ extension Server {
         if node != 0 { question.before = permissions.raw(tree.nodes[node].permissions) }
         policies.ends.removeAll(keepingCapacity: true)
         for component in eventPath.components.dropFirst() { policies.ends.append(component.end) }
+        let asked = type == .setPermissions ? permissionsAsked(request.payload.dropFirst(end + 1)) : []
         policies.ends.withUnsafeBufferPointer { ends in
             question.componentEnds = ends
-            eventPath.withText {
-                question.path = $0.raw
-                observe(question, outcome)
+            asked.withUnsafeBytes { after in
+                question.after = after
+                eventPath.withText {
+                    question.path = $0.raw
+                    observe(question, outcome)
+                }
             }
         }
+    }
+
+    /// The list that a SET_PERMS has asked for, whether it has got it or not; none where the words are wrong.
+    private func permissionsAsked(_ words: Bytes) -> [Permission] {
+        var list: [Permission] = []
+        var begin = 0
+        while let end = words.firstIndex(of: 0, from: begin) {
+            let word = words.slice(begin, end)
+            guard word.count >= 2, let mode = AccessMode(letter: word[0]),
+                let number = word.dropFirst(1).decimal, let domain = UInt16(exactly: number)
+            else { return [] }
+            list.append(Permission(mode, DomainID(domain)))
+            begin = end + 1
+        }
+        return list
     }
 
     private func observe(_ question: PolicyQuestion, _ outcome: PolicyOutcome) {

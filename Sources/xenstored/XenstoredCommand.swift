@@ -5,6 +5,7 @@
 // started; else the daemon's.
 
 import ArgumentParser
+import AuditTrail
 import Glibc
 import MemoryStore
 import XenStore
@@ -161,7 +162,7 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [BuiltInModule(memoryStore.pointer)]
+    static let builtIn = [BuiltInModule(memoryStore.pointer), BuiltInModule(auditTrail.pointer)]
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }

@@ -16,8 +16,8 @@ import Testing
         ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
-            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "Glibc",
-            "ArgumentParser",
+            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "AuditTrail",
+            "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],
@@ -28,6 +28,7 @@ import Testing
     /// what goes with them.
     static let plugins: [String: Set<String>] = [
         "MemoryStore": [],
+        "AuditTrail": ["CLinux", "Glibc"],
         "AppendLogStore": ["XenStoreLog", "CLinux", "Glibc"],
         "TDBFileStore": ["XenStoreLog", "CTDB", "CLinux", "Glibc"],
     ]

@@ -132,7 +132,12 @@ public final class ModulePolicy: Policy {
         case .deny: told.verdict = UInt32(XENSTORE_DENY)
         case .abstain, .postpone: told.verdict = UInt32(XENSTORE_ABSTAIN)
         }
-        lend(question) { observe(instance, $0, &told) }
+        if outcome.policyName.isEmpty { return lend(question) { observe(instance, $0, &told) } }
+        let name = outcome.policyName.map { CChar(bitPattern: $0) } + [0]
+        name.withUnsafeBufferPointer { name in
+            told.policy = name.baseAddress
+            lend(question) { observe(instance, $0, &told) }
+        }
     }
 
     public override func ended(_ domain: DomainID) {
