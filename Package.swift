@@ -25,6 +25,7 @@ let package = Package(
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-audit-trail", type: .dynamic, targets: ["AuditTrailModule"]),
+        .library(name: "xenstore-rate-limit", type: .dynamic, targets: ["RateLimitModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -58,6 +59,12 @@ let package = Package(
             name: "AuditTrailModule", dependencies: ["AuditTrail", "CXenStorePlugin"],
             path: "Plugins/AuditTrail/Sources/AuditTrailModule", swiftSettings: strict),
         .target(
+            name: "RateLimit", dependencies: ["XenStorePlugin"],
+            path: "Plugins/RateLimit/Sources/RateLimit", swiftSettings: embeddable),
+        .target(
+            name: "RateLimitModule", dependencies: ["RateLimit", "CXenStorePlugin"],
+            path: "Plugins/RateLimit/Sources/RateLimitModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
@@ -70,7 +77,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore", "AuditTrail",
+                "XenStoreHost", "MemoryStore", "AuditTrail", "RateLimit",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -146,7 +153,7 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore", "AuditTrail",
+                "MemoryStore", "AuditTrail", "RateLimit",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),
@@ -154,7 +161,7 @@ let package = Package(
             name: "PolicyModuleTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines",
+                "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines", "RateLimit",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

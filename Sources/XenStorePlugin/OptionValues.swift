@@ -53,7 +53,8 @@ extension PluginOption {
             if !set.insert(word) {
                 throw .option(
                     self,
-                    expected: "a list of: all, privileged, guests, users, domain ids, ranges of them (5-7)")
+                    expected: "a list of: all, none, privileged, guests, users, domain ids, "
+                        + "ranges of them (5-7)")
             }
         }
         return set
@@ -91,6 +92,7 @@ public struct SubjectSet: Hashable, Sendable {
         switch () {
         case _ where StaticString("all").equals(word):
             (hasPrivileged, hasGuests, hasUsers) = (true, true, true)
+        case _ where StaticString("none").equals(word): break
         case _ where StaticString("privileged").equals(word): hasPrivileged = true
         case _ where StaticString("guests").equals(word): hasGuests = true
         case _ where StaticString("users").equals(word): hasUsers = true

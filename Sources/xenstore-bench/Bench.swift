@@ -71,7 +71,8 @@ struct Bench: ParsableCommand {
         var comparison = Comparison(
             targets.isEmpty ? [.besideThisProgram()] : targets, cpu: cpu,
             scale: scale == .full ? .full : .small, rounds: rounds)
-        for scenario in Scenario.all where scenarios.isEmpty || scenarios.contains(scenario.name) {
+        for scenario in Scenario.all
+        where scenarios.isEmpty ? !scenario.isOnlyByName : scenarios.contains(scenario.name) {
             comparison.run(scenario)
         }
         print(conditions + "\n")

@@ -34,6 +34,8 @@ struct Scenario: Sendable {
     var name: String
     /// What the table calls it.
     var title: String
+    /// It runs only where `--scenario` names it: its bounds are asked of targets of a certain kind.
+    var isOnlyByName = false
     /// More rounds than this are not worth their time.
     var mostRounds = Int.max
     /// Measures a daemon that holds none of our nodes. It need not clean up.
@@ -46,6 +48,7 @@ struct Scenario: Sendable {
         .nodes, .tree, .directory,
         .ringRead, .ringWrite, .ringBatches,
         .domains, .machines,
+        .policyWrite,
     ]
 }
 

@@ -8,6 +8,7 @@ import ArgumentParser
 import AuditTrail
 import Glibc
 import MemoryStore
+import RateLimit
 import XenStore
 import XenStoreHost
 import XenStoreTypes
@@ -162,7 +163,7 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [BuiltInModule(memoryStore.pointer), BuiltInModule(auditTrail.pointer)]
+    static let builtIn = [memoryStore, auditTrail, rateLimit].map { BuiltInModule($0.pointer) }
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }

@@ -3,6 +3,7 @@
 import AuditTrail
 import Foundation
 import MemoryStore
+import RateLimit
 import Testing
 import XenStoreHost
 import XenStoreTestKit
@@ -12,6 +13,7 @@ import XenStoreTestKit
     static let modules = [
         ("MemoryStore", BuiltInModule(memoryStore.pointer)),
         ("AuditTrail", BuiltInModule(auditTrail.pointer)),
+        ("RateLimit", BuiltInModule(rateLimit.pointer)),
     ]
 
     @Test(arguments: modules) func theOptionsAreThoseOfTheReadme(folder: String, module: BuiltInModule) throws

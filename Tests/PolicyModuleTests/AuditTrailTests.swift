@@ -1,4 +1,4 @@
-// Does the audit trail tell what happened, all of it or how much it does not, in files that keep to their size?
+// Does the audit trail tell what happened, all of it or how much it does not, in files of their size?
 
 import AuditTrail
 import Foundation
@@ -48,15 +48,15 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
             line.replacing(#/^\{"time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z",/#, with: "{")
         }
         try #require(found.count == 3)
-        let write7 = #"{"domain":7,"connection":3,"operation":"write","transaction":true,"#
+        let write7 = #"{"domain":7,"connection":3,"operation":"WRITE","transaction":true,"#
         #expect(
             found[0] == write7
                 + #""path":"/local/domain/7/data/x","value":"ab\"\u000a","value-bytes":5,"result":"ok"}"#)
-        let set = #"{"domain":0,"uid":1000,"gid":50,"pid":321,"connection":3,"operation":"set-perms","#
+        let set = #"{"domain":0,"uid":1000,"gid":50,"pid":321,"connection":3,"operation":"SET_PERMS","#
         #expect(
             found[1] == set + #""path":"/a","permissions":["n7","b0"],"result":"EACCES","#
                 + #""verdict":"deny","policy":"path-rules"}"#)
-        let introduced = #"{"domain":0,"connection":3,"operation":"introduce","object":9,"#
+        let introduced = #"{"domain":0,"connection":3,"operation":"INTRODUCE","object":9,"#
         #expect(found[2] == introduced + #""arguments":["9","1","a\u0001\u007fé"],"result":99}"#)
         #expect(lines(path).allSatisfy { $0["broken"] == nil })
     }
@@ -117,7 +117,7 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
 
     @Test func onlyWhatTheFiltersAdmitIsWritten() throws {
         let audit = try tester(
-            ("operations", "writes, introduce"), ("subjects", "guests 3-4"),
+            ("operations", "writes, INTRODUCE"), ("subjects", "guests 3-4"),
             ("paths", "/local/domain/*/data, @releaseDomain"), ("results", "refused"))
         let wanted = audit.interest
         #expect(wanted.decides == 0 && wanted.values == 0)
@@ -156,10 +156,10 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
 
     private static let operationsExpected = """
         f.yaml:5:11: found "reads wirte", expected a list of: all, changes, writes, reads, watches, \
-        transactions, domains, control, directory, read, get-perms, watch, unwatch, transaction-start, \
-        transaction-end, introduce, release, get-domain-path, write, mkdir, rm, set-perms, is-introduced, \
-        resume, set-target, restrict, reset-watches, directory-part, get-feature, set-feature, get-quota, \
-        set-quota
+        transactions, domains, CONTROL, DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, TRANSACTION_START, \
+        TRANSACTION_END, INTRODUCE, RELEASE, GET_DOMAIN_PATH, WRITE, MKDIR, RM, SET_PERMS, \
+        IS_DOMAIN_INTRODUCED, RESUME, SET_TARGET, RESTRICT, RESET_WATCHES, DIRECTORY_PART, GET_FEATURE, \
+        SET_FEATURE, GET_QUOTA, SET_QUOTA
         """
     private static let mistakes: [([(String, String)], String)] = [
         ([("path", "audit")], "f.yaml:4:11: found \"audit\", expected an absolute path"),
@@ -171,8 +171,8 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
         ([("path", "/"), ("operations", " ")], "f.yaml:5:11: found \" \", expected at least one operation"),
         (
             [("path", "/"), ("subjects", "5-3")],
-            "f.yaml:5:11: found \"5-3\", expected a list of: all, privileged, guests, users, domain ids, "
-                + "ranges of them (5-7)"
+            "f.yaml:5:11: found \"5-3\", expected a list of: all, none, privileged, guests, users, "
+                + "domain ids, ranges of them (5-7)"
         ),
         (
             [("path", "/"), ("paths", "local")],
@@ -339,7 +339,7 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
         #expect(daemon.reload())
         try await toolstack.remove("/a")
         #expect(eventually { lines(file).count == 1 })
-        #expect(lines(file).first?["operation"] as? String == "rm")
+        #expect(lines(file).first?["operation"] as? String == "RM")
         #expect(lines(daemon.scratch / "old").count == 6)
     }
 
@@ -349,8 +349,8 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
         }
         #expect(
             story == [
-                "write /a/b hello ok", "introduce   ok", "mkdir /local/domain/5  ok",
-                "set-perms /local/domain/5  ok", "write /local/domain/5/x y ok", "write /a/b y EACCES",
+                "WRITE /a/b hello ok", "INTRODUCE   ok", "MKDIR /local/domain/5  ok",
+                "SET_PERMS /local/domain/5  ok", "WRITE /local/domain/5/x y ok", "WRITE /a/b y EACCES",
             ])
         #expect(found.map { $0["domain"] as? Int } == [0, 0, 0, 0, 5, 5])
         #expect(found.map { $0["uid"] as? Int } == Array(repeating: Int(getuid()), count: 4) + [nil, nil])

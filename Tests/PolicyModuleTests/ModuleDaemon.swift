@@ -31,13 +31,15 @@ final class ModuleDaemon {
         process.standardError = try FileHandle(forWritingTo: URL(filePath: scratch / "errors"))
         try process.run()
         let path = scratch / "socket"
-        try #require(eventually { access(path, F_OK) == 0 }, "\(errors)")
+        try #require(eventually { access(path, F_OK) == 0 && errors.contains(" serves ") }, "\(errors)")
     }
 
     deinit { stop() }
 
     func configure(_ policies: String) throws {
-        let text = "policies:\n" + policies.replacing("DIR", with: scratch.path) + "\n"
+        let text =
+            "policies:\(policies.hasPrefix(" []") ? "" : "\n")"
+            + policies.replacing("DIR", with: scratch.path) + "\n"
         try text.write(toFile: scratch / "xenstored.yaml", atomically: true, encoding: .utf8)
     }
 
@@ -54,8 +56,16 @@ final class ModuleDaemon {
 
     var errors: String { scratch.contents("errors") }
 
-    /// User and system time that it has used, in nanoseconds.
-    var identifier: pid_t { process.processIdentifier }
+    /// User and system time that it has used.
+    var cpuSeconds: Double {
+        let path = "/proc/\(process.processIdentifier)/stat"
+        let text = (try? String(contentsOfFile: path, encoding: .utf8)) ?? ""
+        let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+        guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else {
+            return 0
+        }
+        return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+    }
 
     func stop() {
         if process.isRunning { process.terminate() }

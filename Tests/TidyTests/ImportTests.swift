@@ -17,6 +17,7 @@ import Testing
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
             "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "AuditTrail",
+            "RateLimit",
             "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
@@ -29,6 +30,7 @@ import Testing
     static let plugins: [String: Set<String>] = [
         "MemoryStore": [],
         "AuditTrail": ["CLinux", "Glibc"],
+        "RateLimit": [],
         "AppendLogStore": ["XenStoreLog", "CLinux", "Glibc"],
         "TDBFileStore": ["XenStoreLog", "CTDB", "CLinux", "Glibc"],
     ]

@@ -5,8 +5,8 @@ import XenStorePlugin
 
 final class AuditTrail: AccessPolicy {
     private let filter: AuditFilter
-    /// Bytes of a written value that are shown.
-    private let values: Int
+    private let showsValues: Bool
+    private var lines: AuditLines
     private let writer: AuditWriter
     /// The thread belongs to a newer instance.
     private var isFollowed = false
@@ -17,7 +17,9 @@ final class AuditTrail: AccessPolicy {
         guard let path = options["path"] else { throw PluginFailure("the option path is missing") }
         guard path.value.utf8.first == 0x2F else { throw .option(path, expected: "an absolute path") }
         filter = try AuditFilter(options)
-        values = Int(try options["values"]?.number(in: 0...4096) ?? 0)
+        let values = Int(try options["values"]?.number(in: 0...4096) ?? 0)
+        showsValues = values > 0
+        lines = AuditLines(values: values)
         let limit = try options["size"]?.fileSize() ?? 64 << 20
         let keep = try options["keep"]?.number(in: 0...1000) ?? 4
         let capacity = try options["queue"]?.byteCount(in: 64 << 10...1 << 30) ?? 1 << 20
@@ -34,13 +36,13 @@ final class AuditTrail: AccessPolicy {
 
     override var interest: PolicyInterest {
         PolicyInterest(
-            decides: [], observes: filter.operations, values: values > 0 ? PolicyOperations(.write) : [])
+            decides: [], observes: filter.operations, values: showsValues ? PolicyOperations(.write) : [])
     }
 
     override func observe(_ question: PolicyQuestion, _ outcome: PolicyOutcome) {
         if !filter.admits(question, outcome) { return }
         var line = JSONLine(room)
-        line.add(question, outcome, at: .now, values: values)
+        lines.add(question, outcome, clock: { .now }, to: &line)
         assert(line.isWhole)
         if line.isWhole {
             writer.add(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(room)[..<line.count]))

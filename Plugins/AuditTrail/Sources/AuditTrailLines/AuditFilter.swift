@@ -30,7 +30,8 @@ public struct AuditResults: OptionSet, Sendable {
     public static let all: AuditResults = [done, refused]
 }
 
-/// A node and all below it; `*` stands for any one name.
+/// A node and all below it; `*` stands for any one name. `/` is everything, also `@releaseDomain` and its
+/// like.
 public struct PathPrefix: Hashable, Sendable {
     private let isAbsolute: Bool
     private let names: [[UInt8]]
@@ -45,6 +46,7 @@ public struct PathPrefix: Hashable, Sendable {
     }
 
     func covers(_ question: PolicyQuestion) -> Bool {
+        if names.isEmpty { return true }
         guard question.componentCount >= names.count, isAbsolute == (question.path.first == 0x2F) else {
             return false
         }

@@ -19,16 +19,67 @@ public struct AuditTime {
 /// must be escaped, a path, and the rest.
 public let auditLineMax = 32 << 10
 
-extension JSONLine {
-    /// A request, who made it and how it went; `values`: bytes of a written value that are shown.
+/// Puts lines together. What one has in common with the one before is kept as text: the time of a turn of the
+/// daemon's loop, and who has asked.
+public struct AuditLines {
+    private struct Subject: Equatable {
+        var domain: UInt16
+        var connection: UInt64
+        var uid: UInt32?
+        var gid: UInt32?
+        var pid: Int32?
+
+        init(_ question: PolicyQuestion) {
+            domain = question.domain
+            connection = question.connection
+            guard let peer = question.peer else { return }
+            (uid, gid, pid) = peer
+        }
+    }
+
+    /// Bytes of a written value that are shown.
+    private let values: Int
+    private var turn: UInt64?
+    private var timeText: [UInt8] = []
+    private var subject: Subject?
+    private var subjectText: [UInt8] = []
+
+    public init(values: Int) { self.values = values }
+
+    /// Adds a request, who made it and how it went. `clock` is asked once a turn.
     public mutating func add(
-        _ question: PolicyQuestion, _ outcome: PolicyOutcome, at time: AuditTime, values: Int
+        _ question: PolicyQuestion, _ outcome: PolicyOutcome, clock: () -> AuditTime, to line: inout JSONLine
     ) {
-        add(time)
-        addSubject(question)
-        key("operation")
-        add(name: question.operation.name)
-        if question.isInTransaction { add(",\"transaction\":true") }
+        if turn != question.now {
+            turn = question.now
+            timeText = JSONLine.text { $0.add(clock()) }
+        }
+        let subject = Subject(question)
+        if self.subject != subject {
+            self.subject = subject
+            subjectText = JSONLine.text { $0.addSubject(question) }
+        }
+        timeText.withUnsafeBytes { line.add($0) }
+        subjectText.withUnsafeBytes { line.add($0) }
+        line.add(question, outcome, values: values)
+    }
+}
+
+extension JSONLine {
+    /// What `body` adds, at most 256 bytes.
+    fileprivate static func text(_ body: (inout JSONLine) -> Void) -> [UInt8] {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { room in
+            var line = JSONLine(room)
+            body(&line)
+            return Array(room[..<line.count])
+        }
+    }
+
+    /// All but the time and the subject.
+    fileprivate mutating func add(_ question: PolicyQuestion, _ outcome: PolicyOutcome, values: Int) {
+        add(",\"operation\":\"")
+        add(question.operation.name)
+        add(question.isInTransaction ? "\",\"transaction\":true" : "\"")
         if !question.path.isEmpty {
             key("path")
             value(question.path)
@@ -40,8 +91,12 @@ extension JSONLine {
         addArguments(question)
         if question.operation == .setPermissions { addPermissions(question.permissionsAfter) }
         if values > 0 && question.operation == .write { add(value: question.value, limit: values) }
-        key("result")
-        addResult(outcome.error)
+        if outcome.error == 0 {
+            add(",\"result\":\"ok\"")
+        } else {
+            key("result")
+            addError(outcome.error)
+        }
         addVerdict(outcome)
         add("}\n")
     }
@@ -65,7 +120,7 @@ extension JSONLine {
     }
 
     /// `{"time":"2026-01-02T03:04:05.123456Z"`
-    private mutating func add(_ time: AuditTime) {
+    fileprivate mutating func add(_ time: AuditTime) {
         let days = time.seconds.quotient(86_400)
         let second = UInt64(time.seconds - days * 86_400)
         let date = civilDate(days)
@@ -86,7 +141,7 @@ extension JSONLine {
         add("Z\"")
     }
 
-    private mutating func addSubject(_ question: PolicyQuestion) {
+    fileprivate mutating func addSubject(_ question: PolicyQuestion) {
         if question.domain < 0x7FF0 {
             key("domain")
             add(UInt64(question.domain))
@@ -137,8 +192,7 @@ extension JSONLine {
         add(UInt64(bytes.count))
     }
 
-    private mutating func addResult(_ error: Int32) {
-        if error == 0 { return add("\"ok\"") }
+    private mutating func addError(_ error: Int32) {
         if let name = errorName(error) { return add(name: name) }
         add(UInt64(max(error, 0)))
     }

@@ -56,6 +56,11 @@ public struct JSONLine {
 
     /// Bytes that anybody may have chosen: a string where they are UTF-8, else `{"hex":"00ff"}`.
     mutating func value(_ bytes: UnsafeRawBufferPointer) {
+        if isPlain(bytes) {
+            add(byte: 0x22)
+            add(bytes)
+            return add(byte: 0x22)
+        }
         guard isUTF8(bytes) else {
             add("{\"hex\":\"")
             for byte in bytes {
@@ -84,6 +89,15 @@ public struct JSONLine {
     }
 
     private static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 0x30 + value : 0x57 + value }
+}
+
+/// Whether they are ASCII that a string may have as it is.
+private func isPlain(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    var special: UInt8 = 0
+    for byte in bytes {
+        special |= (byte &- 0x20 >= 0x5F ? 1 : 0) | (byte == 0x22 ? 1 : 0) | (byte == 0x5C ? 1 : 0)
+    }
+    return special == 0
 }
 
 /// Whether they are well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.
