@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-path-rules", type: .dynamic, targets: ["PathRulesModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -40,6 +41,8 @@ let package = Package(
             name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
             swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .target(
+            name: "XenStoreYAML", dependencies: ["XenStoreTypes", "CYAML"], swiftSettings: strict),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
             name: "MemoryStore", dependencies: ["XenStorePlugin"],
@@ -48,10 +51,19 @@ let package = Package(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
         .target(
+            name: "PathRules", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/PathRules/Sources/PathRules", swiftSettings: embeddable),
+        .target(
+            name: "PathRulesFile", dependencies: ["PathRules", "XenStorePlugin", "XenStoreYAML"],
+            path: "Plugins/PathRules/Sources/PathRulesFile", swiftSettings: strict),
+        .target(
+            name: "PathRulesModule", dependencies: ["PathRulesFile", "CXenStorePlugin"],
+            path: "Plugins/PathRules/Sources/PathRulesModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
-                "CXenStorePlugin", "CYAML",
+                "CXenStorePlugin", "XenStoreYAML",
             ],
             swiftSettings: strict),
         .target(
@@ -60,7 +72,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "MemoryStore", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -136,7 +148,7 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore",
+                "MemoryStore", "PathRules", "PathRulesFile",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),

@@ -163,10 +163,8 @@ extension Server {
                 text.add(")")
             }
             text.add("\n")
-            switch (together, verdict) {
-            case (.deny, _), (_, .abstain), (.grant, .grant), (_, .postpone): continue
-            default: together = verdict
-            }
+            if case .postpone = verdict { continue }
+            together = together.together(with: verdict)
         }
         return together
     }

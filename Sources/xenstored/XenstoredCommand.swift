@@ -7,6 +7,7 @@
 import ArgumentParser
 import Glibc
 import MemoryStore
+import PathRulesFile
 import XenStore
 import XenStoreHost
 import XenStoreTypes
@@ -161,7 +162,7 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [BuiltInModule(memoryStore.pointer)]
+    static let builtIn = [BuiltInModule(memoryStore.pointer), BuiltInModule(pathRules.pointer)]
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
