@@ -79,6 +79,13 @@ public struct PolicyQuestion {
     /// A person asks why: `Policy.reason` is to be set.
     public var wantsReason = false
 
+    public init(operation: UInt32, request: UInt32, now: UInt64, subject: PolicySubject) {
+        self.operation = operation
+        self.request = request
+        self.now = now
+        self.subject = subject
+    }
+
     /// It is about a guest's request, and not about an event or a child in a list.
     public var mayBePostponed: Bool {
         !subject.isSocket && !subject.isPrivileged && operation != PolicyOperation.event
