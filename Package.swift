@@ -26,6 +26,7 @@ let package = Package(
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-audit-trail", type: .dynamic, targets: ["AuditTrailModule"]),
         .library(name: "xenstore-rate-limit", type: .dynamic, targets: ["RateLimitModule"]),
+        .library(name: "xenstore-path-rules", type: .dynamic, targets: ["PathRulesModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -42,6 +43,8 @@ let package = Package(
             name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
             swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .target(
+            name: "XenStoreYAML", dependencies: ["XenStoreTypes", "CYAML"], swiftSettings: strict),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
             name: "MemoryStore", dependencies: ["XenStorePlugin"],
@@ -65,10 +68,19 @@ let package = Package(
             name: "RateLimitModule", dependencies: ["RateLimit", "CXenStorePlugin"],
             path: "Plugins/RateLimit/Sources/RateLimitModule", swiftSettings: strict),
         .target(
+            name: "PathRules", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/PathRules/Sources/PathRules", swiftSettings: embeddable),
+        .target(
+            name: "PathRulesFile", dependencies: ["PathRules", "XenStorePlugin", "XenStoreYAML"],
+            path: "Plugins/PathRules/Sources/PathRulesFile", swiftSettings: strict),
+        .target(
+            name: "PathRulesModule", dependencies: ["PathRulesFile", "CXenStorePlugin"],
+            path: "Plugins/PathRules/Sources/PathRulesModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
-                "CXenStorePlugin", "CYAML",
+                "CXenStorePlugin", "XenStoreYAML",
             ],
             swiftSettings: strict),
         .target(
@@ -77,7 +89,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore", "AuditTrail", "RateLimit",
+                "XenStoreHost", "MemoryStore", "AuditTrail", "RateLimit", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -153,7 +165,7 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore", "AuditTrail", "RateLimit",
+                "MemoryStore", "AuditTrail", "RateLimit", "PathRules", "PathRulesFile",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),

@@ -42,11 +42,14 @@ public struct SocketPeer: Equatable, Sendable {
     public var user: UInt32
     public var group: UInt32
     public var process: Int32
+    /// Its other groups.
+    public var groups: [UInt32]
 
-    public init(user: UInt32 = 0, group: UInt32 = 0, process: Int32 = 0) {
+    public init(user: UInt32 = 0, group: UInt32 = 0, process: Int32 = 0, groups: [UInt32] = []) {
         self.user = user
         self.group = group
         self.process = process
+        self.groups = groups
     }
 }
 
@@ -75,6 +78,19 @@ public struct PolicyQuestion {
     public var secondObject: DomainID?
     /// A person asks why: `Policy.reason` is to be set.
     public var wantsReason = false
+
+    public init(operation: UInt32, request: UInt32, now: UInt64, subject: PolicySubject) {
+        self.operation = operation
+        self.request = request
+        self.now = now
+        self.subject = subject
+    }
+
+    /// It is about a guest's request, and not about an event or a child in a list.
+    public var mayBePostponed: Bool {
+        !subject.isSocket && !subject.isPrivileged && operation != PolicyOperation.event
+            && operation != PolicyOperation.listChild
+    }
 }
 
 public enum PolicyVerdict: Equatable, Sendable {
@@ -84,18 +100,26 @@ public enum PolicyVerdict: Equatable, Sendable {
     case deny(ErrorName)
     /// A guest's request is to be asked about again after so many milliseconds.
     case postpone(UInt32)
+
+    /// What one policy and the next say together: any deny wins, the first of them; then the longest wish to
+    /// wait; then any grant.
+    public func together(with next: PolicyVerdict) -> PolicyVerdict {
+        switch (self, next) {
+        case (.deny, _), (_, .abstain), (.postpone, .grant), (.grant, .grant): self
+        case (.postpone(let one), .postpone(let other)): .postpone(max(one, other))
+        default: next
+        }
+    }
 }
 
 /// How an operation went.
-public struct PolicyOutcome: Equatable, Sendable {
+public struct PolicyOutcome {
     /// Nil: it was done.
     public var error: ErrorName?
     /// Of all policies together.
     public var verdict: PolicyVerdict
-    /// Which of them gave it, from 0; nil: none did.
-    public var policy: Int?
-    /// Its name; empty: none did.
-    public var policyName: [UInt8] = []
+    /// Which of them gave it; nil: none did.
+    public var decider: Policy?
 }
 
 /// Decides who may do what. The host subclasses it.
@@ -138,7 +162,10 @@ final class Policies {
 
     // What the request at hand got.
     var verdict = PolicyVerdict.abstain
-    var decider: Int?
+    var decider: Policy?
+    // Who gave the verdict on the last question; -1: nobody.
+    @exclusivity(unchecked) private var last = -1
+    var lastDecider: Policy? { last < 0 ? nil : all[last] }
     /// Milliseconds that it is to wait; 0: it is not.
     @exclusivity(unchecked) var delay: UInt32 = 0
 
@@ -166,18 +193,19 @@ final class Policies {
         observes != 0 && operation < 64 && observes >> UInt64(operation) & 1 != 0
     }
 
-    /// What all of them say together: any deny wins, then any wish to wait, then any grant. All that want to
-    /// see the operation are asked, whatever the others say.
+    /// What all of them say together. All that want to see the operation are asked, whatever the others say.
+    ///
+    /// Only a guest's request can be put off; elsewhere the wish is an abstention.
     func ask(_ question: PolicyQuestion) -> PolicyVerdict {
         var together = PolicyVerdict.abstain
+        last = -1
         for index in all.indices where all[index].decides >> UInt64(question.operation) & 1 != 0 {
-            let verdict = all[index].decide(question)
-            switch (together, verdict) {
-            case (.deny, _), (_, .abstain), (.postpone, .grant), (.grant, .grant): continue
-            case (.postpone(let one), .postpone(let other)): together = .postpone(max(one, other))
-            default: together = verdict
-            }
-            decider = index
+            var verdict = all[index].decide(question)
+            if verdict == .abstain { continue }
+            if case .postpone = verdict, !question.mayBePostponed { verdict = .abstain }
+            let both = together.together(with: verdict)
+            if both != together { last = index }
+            together = both
         }
         return together
     }

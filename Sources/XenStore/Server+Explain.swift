@@ -3,13 +3,17 @@
 import XenStoreTypes
 
 /// The operations that can be explained, by the names that a person uses.
-struct ExplainedOperation {
-    var name: StaticString
-    var type: MessageType
+public struct ExplainedOperation: Sendable {
+    public let name: StaticString
+    let type: MessageType
     /// The right that it needs on a node; nil: it is not about one.
-    var right: Rights?
+    let right: Rights?
 
-    static let all = [
+    /// As policies are asked about it.
+    public var number: UInt32 { type.rawValue }
+    public var hasPath: Bool { right != nil }
+
+    public static let all = [
         ExplainedOperation(name: "read", type: .read, right: .read),
         ExplainedOperation(name: "directory", type: .directory, right: .read),
         ExplainedOperation(name: "get-perms", type: .getPermissions, right: .read),
@@ -97,7 +101,8 @@ extension Server {
     private func explainPrivilege(
         _ connection: Connection, _ operation: ExplainedOperation, _ text: inout Line
     ) {
-        let verdict = explainPolicies(connection, operation.type.rawValue, hasPath: false, before: 0, &text)
+        let verdict = explainPolicies(
+            connection, operation.type.rawValue, operation.type.rawValue, level: nil, before: 0, &text)
         switch verdict {
         case .deny(let error): conclude(&text, error)
         case .grant: conclude(&text, nil)
@@ -115,14 +120,18 @@ extension Server {
         let exists = found.level == path.depth && found.node != 0
         let list = found.node == 0 ? 0 : tree.nodes[found.node].permissions
         let verdict = explainPolicies(
-            connection, operation.type.rawValue, hasPath: true, before: exists ? list : 0, &text)
-        switch verdict {
-        case .deny(let error): return conclude(&text, error)
-        case .grant: break
-        case .abstain, .postpone:
-            if !explainPermissions(connection, right, found, list, &text) { return conclude(&text, .acces) }
-        }
+            connection, operation.type.rawValue, operation.type.rawValue, level: path.depth,
+            before: exists ? list : 0, &text)
+        if case .deny(let error) = verdict { return conclude(&text, error) }
         let isCreating = operation.type == .write || operation.type == .makeDirectory
+        var isGranted = verdict == .grant
+        if let derived = explainDerived(connection, operation.type, found, exists, list, &text) {
+            if case .deny(let error) = derived { return conclude(&text, error) }
+            if derived == .grant { isGranted = true }
+        }
+        if !isGranted && !explainPermissions(connection, right, found, list, &text) {
+            return conclude(&text, .acces)
+        }
         let isAbsent = !exists && right != [] && !isCreating
         if isAbsent && !(operation.type == .remove && found.level == path.depth - 1) {
             text.add("node: there is none\n")
@@ -131,27 +140,57 @@ extension Server {
         conclude(&text, nil)
     }
 
+    /// What the policies say of the nodes that a write would bring about, or of the one that is to be removed;
+    /// of those below it only the removal itself asks. Nil: it is no such request.
+    private func explainDerived(
+        _ connection: Connection, _ type: MessageType, _ found: (node: NodeID, level: Int), _ exists: Bool,
+        _ list: PermissionsID, _ text: inout Line
+    ) -> PolicyVerdict? {
+        switch type {
+        case .write, .makeDirectory:
+            if exists || found.level >= path.depth || !policies.isAsked(PolicyOperation.create) { return nil }
+            var areGranted = true
+            for level in found.level + 1...path.depth {
+                text.add("to create ")
+                path.withPrefix(level) { text.add($0) }
+                text.add(":\n")
+                let verdict = explainPolicies(
+                    connection, PolicyOperation.create, type.rawValue, level: level, before: 0, &text)
+                if case .deny = verdict { return verdict }
+                if verdict != .grant { areGranted = false }
+            }
+            return areGranted ? .grant : .abstain
+        case .remove:
+            if !exists || !policies.isAsked(PolicyOperation.removeNode) { return nil }
+            text.add("to remove this node:\n")
+            return explainPolicies(
+                connection, PolicyOperation.removeNode, type.rawValue, level: path.depth, before: list, &text)
+        default: return nil
+        }
+    }
+
     private func conclude(_ text: inout Line, _ error: ErrorName?) {
         text.add("answer: ")
         text.add(error?.name ?? "OK, as far as quotas allow")
         text.add("\n")
     }
 
-    /// A line for each policy that wants to see the operation.
+    /// A line for each policy that wants to see the operation, on the first `level` components of `path`; nil:
+    /// it has none.
     private func explainPolicies(
-        _ connection: Connection, _ operation: UInt32, hasPath: Bool, before: PermissionsID,
-        _ text: inout Line
+        _ connection: Connection, _ operation: UInt32, _ request: UInt32, level: Int?,
+        before: PermissionsID, _ text: inout Line
     ) -> PolicyVerdict {
         var question = PolicyQuestion(
-            operation: operation, request: operation, now: now, subject: subject(of: connection))
+            operation: operation, request: request, now: now, subject: subject(of: connection))
         question.isDryRun = true
         question.wantsReason = true
         question.nodeExists = before != 0
         var together = PolicyVerdict.abstain
         for policy in policies.all where policy.decides >> UInt64(operation) & 1 != 0 {
             let verdict =
-                hasPath ? ask(question, path, path.depth, before: before, only: policy)
-                : policy.decide(question)
+                level.map { ask(question, path, $0, before: before, only: policy) }
+                ?? policy.decide(question)
             text.add("policy ")
             policy.name.withBytes { text.add($0) }
             text.add(": ")
@@ -163,10 +202,8 @@ extension Server {
                 text.add(")")
             }
             text.add("\n")
-            switch (together, verdict) {
-            case (.deny, _), (_, .abstain), (.grant, .grant), (_, .postpone): continue
-            default: together = verdict
-            }
+            if case .postpone = verdict { continue }
+            together = together.together(with: verdict)
         }
         return together
     }

@@ -75,13 +75,14 @@ extension Server {
         case .abstain: return false
         case .grant:
             policies.verdict = verdict
+            policies.decider = policies.lastDecider
             return true
         case .deny(let error):
             policies.verdict = verdict
+            policies.decider = policies.lastDecider
             if configuration.tracing.contains(.acc) { traceDenial(request, error) }
             throw error
         case .postpone(let milliseconds):
-            if request.connection.isSocket || request.connection.isPrivileged { return false }
             policies.delay = max(1, min(milliseconds, 1000))
             throw .again
         }
@@ -89,7 +90,7 @@ extension Server {
 
     private func traceDenial(_ request: Request, _ error: ErrorName) {
         var line = Line("denied by policy ")
-        if let decider = policies.decider { policies.all[decider].name.withBytes { line.add($0) } }
+        if let decider = policies.decider { decider.name.withBytes { line.add($0) } }
         line.add(": ")
         line.add(subject: request.connection.subject)
         line.add(" type ")
@@ -239,11 +240,7 @@ extension Server {
     func tell(_ request: Request, _ error: ErrorName?) {
         guard let type = MessageType(rawValue: request.header.type) else { return }
         var question = question(request.header.type, request)
-        var outcome = PolicyOutcome(error: error, verdict: policies.verdict, policy: nil)
-        if policies.verdict != .abstain, let decider = policies.decider {
-            outcome.policy = decider
-            outcome.policyName = policies.all[decider].name
-        }
+        let outcome = PolicyOutcome(error: error, verdict: policies.verdict, decider: policies.decider)
         if Self.pathless >> UInt64(request.header.type) & 1 != 0 {
             fillArguments(&question, request, type)
             return observe(question, outcome)

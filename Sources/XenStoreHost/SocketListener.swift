@@ -118,6 +118,13 @@ final class SocketListener: EventSource {
                 + "\(loop.sockets.count) are connected, new ones must wait")
     }
 
+    /// The peer's groups beside its own.
+    private static func groups(_ client: Int32) -> [UInt32] {
+        withUnsafeTemporaryAllocation(of: gid_t.self, capacity: 65_536) { room in
+            [UInt32](room.prefix(linux_peer_groups(client, room.baseAddress, room.count)))
+        }
+    }
+
     /// Root and the daemon's own user speak for the daemon's domain; anybody else for himself
     /// (specification, section A, "Permissions").
     private func admit(_ client: Int32, _ loop: EventLoop) {
@@ -128,7 +135,9 @@ final class SocketListener: EventSource {
         }
         let privileged = user == 0 || user == ownUser
         let subject: Subject = privileged ? .domain(loop.server.configuration.domain) : .user(user)
-        let peer = SocketPeer(user: user, group: group, process: process)
+        // Root's do not matter.
+        let groups = privileged ? [] : Self.groups(client)
+        let peer = SocketPeer(user: user, group: group, process: process, groups: groups)
         loop.sockets.add(client, subject, readOnly: options.readOnly, peer: peer)
     }
 }

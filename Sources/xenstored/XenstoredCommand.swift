@@ -8,6 +8,7 @@ import ArgumentParser
 import AuditTrail
 import Glibc
 import MemoryStore
+import PathRulesFile
 import RateLimit
 import XenStore
 import XenStoreHost
@@ -163,7 +164,7 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [memoryStore, auditTrail, rateLimit].map { BuiltInModule($0.pointer) }
+    static let builtIn = [memoryStore, auditTrail, rateLimit, pathRules].map { BuiltInModule($0.pointer) }
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
@@ -171,6 +172,7 @@ struct XenstoredCommand: ParsableCommand {
 extension XenstoredCommand {
     /// Does what `arguments` (without the program's name) ask. Returns the exit status.
     static func main(_ arguments: [String]) -> Int32 {
+        if let status = policyCommand(arguments, builtIn) { return status }
         do {
             let command = try parse(try OptionForm.canonical(arguments))
             let options = try command.daemonOptions()
@@ -184,6 +186,8 @@ extension XenstoredCommand {
                 return 0
             }
             _ = try StoreChoice(options, builtIn: builtIn).module()
+            let search = ModuleSearch(options, builtIn: builtIn)
+            for policy in options.configuration.policies { _ = try policy.find(search) }
             guard command.checkConfiguration else { return runDaemon(options, builtIn: builtIn) }
             print("\(command.configurationFile ?? options.file ?? "no configuration file, the defaults"): ok")
             return 0
@@ -255,7 +259,7 @@ extension XenstoredCommand {
 }
 
 /// Writes `text` and a newline to stderr.
-private func complain(_ text: String) {
+func complain(_ text: String) {
     let line = Array((text + "\n").utf8)
     var sent = 0
     while sent < line.count {

@@ -44,7 +44,7 @@ import XenStoreTypes
         },
         Good("sockets:\n- path: \"/a b\"\n  mode: '0400'\n  owner: alice\n  group: 4294967294\n") {
             $0.sockets = [.init(path: "/a b")]
-            $0.sockets[0].mode = 0o400
+            $0.sockets[0].mode = Placed(0o400)
             $0.sockets[0].owner = 1001
             $0.sockets[0].group = 4_294_967_294
         },

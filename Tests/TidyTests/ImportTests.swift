@@ -10,14 +10,15 @@ import Testing
         "XenStoreRing": ["CRing"],
         "XenStoreLog": ["CLinux", "Glibc"],
         "XenStorePlugin": ["XenStoreTypes", "CXenStorePlugin"],
+        "XenStoreYAML": ["XenStoreTypes", "CYAML", "Glibc"],
         "XenStoreHost": [
             "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CXen", "CXenStorePlugin", "CLinux",
-            "CYAML", "Glibc",
+            "XenStoreYAML", "Glibc",
         ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
             "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "AuditTrail",
-            "RateLimit",
+            "RateLimit", "PathRulesFile",
             "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
@@ -33,6 +34,7 @@ import Testing
         "RateLimit": [],
         "AppendLogStore": ["XenStoreLog", "CLinux", "Glibc"],
         "TDBFileStore": ["XenStoreLog", "CTDB", "CLinux", "Glibc"],
+        "PathRules": ["XenStoreYAML", "Glibc"],
     ]
     /// These, and the tests, may import anything.
     static let free: Set<String> = ["XenStoreTestKit"]

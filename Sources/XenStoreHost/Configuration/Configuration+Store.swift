@@ -91,7 +91,7 @@ extension Expected where Value == String {
 }
 
 /// Whether it is an absolute path of a node below the root.
-private func isNodePath(_ text: String) -> Bool {
+func isNodePath(_ text: String) -> Bool {
     let names = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     return names.count > 1 && names[0].isEmpty && text.utf8.count <= StoreRecord.keyMax
         && names.dropFirst().allSatisfy { name in !name.isEmpty && name.allSatisfy(isNameByte) }

@@ -20,6 +20,15 @@ public struct PolicyChoice: Equatable, Sendable {
         self.options = options
     }
 
+    /// The same, with the file that its options stand in as `file`, an absolute path: what modules find beside
+    /// that file must not depend on the directory that the daemon works in.
+    func placed(in file: String?) -> PolicyChoice {
+        guard let file else { return self }
+        var choice = self
+        for index in choice.options.indices { choice.options[index].value.file = file }
+        return choice
+    }
+
     /// The module, loaded and described, but not opened.
     ///
     /// Fails, by place, if there is none, if it is no policy that this daemon can use, and if it does not
@@ -132,12 +141,9 @@ public final class ModulePolicy: Policy {
         case .deny: told.verdict = UInt32(XENSTORE_DENY)
         case .abstain, .postpone: told.verdict = UInt32(XENSTORE_ABSTAIN)
         }
-        if outcome.policyName.isEmpty { return lend(question) { observe(instance, $0, &told) } }
-        let name = outcome.policyName.map { CChar(bitPattern: $0) } + [0]
-        name.withUnsafeBufferPointer { name in
-            told.policy = name.baseAddress
-            lend(question) { observe(instance, $0, &told) }
-        }
+        let name = (outcome.decider as? ModulePolicy)?.module.plugin.pointee.name
+        told.policy = name
+        lend(question) { observe(instance, $0, &told) }
     }
 
     public override func ended(_ domain: DomainID) {
@@ -182,11 +188,22 @@ public final class ModulePolicy: Policy {
         lent.value = Self.bytes(question.value)
         lent.object = question.object?.rawValue ?? UInt16(XENSTORE_NO_DOMAIN)
         lent.second_object = question.secondObject?.rawValue ?? UInt16(XENSTORE_NO_DOMAIN)
-        if question.arguments.isEmpty { return body(&lent) }
+        return question.subject.peer.groups.withUnsafeBufferPointer { groups in
+            lent.groups = groups.baseAddress
+            lent.group_count = groups.count
+            return lend(question.arguments, &lent, body)
+        }
+    }
+
+    private func lend<R>(
+        _ words: [UnsafeRawBufferPointer], _ lent: inout xenstore_question,
+        _ body: (UnsafePointer<xenstore_question>) -> R
+    ) -> R {
+        if words.isEmpty { return body(&lent) }
         return withUnsafeTemporaryAllocation(
-            of: xenstore_bytes.self, capacity: question.arguments.count
+            of: xenstore_bytes.self, capacity: words.count
         ) { arguments in
-            for (index, argument) in question.arguments.enumerated() {
+            for (index, argument) in words.enumerated() {
                 arguments.initializeElement(at: index, to: Self.bytes(argument))
             }
             lent.arguments = UnsafePointer(arguments.baseAddress)
