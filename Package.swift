@@ -26,6 +26,7 @@ let package = Package(
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-audit-trail", type: .dynamic, targets: ["AuditTrailModule"]),
         .library(name: "xenstore-rate-limit", type: .dynamic, targets: ["RateLimitModule"]),
+        .library(name: "xenstore-type-labels", type: .dynamic, targets: ["TypeLabelsModule"]),
         .library(name: "xenstore-path-rules", type: .dynamic, targets: ["PathRulesModule"]),
     ],
     dependencies: [
@@ -77,6 +78,15 @@ let package = Package(
             name: "PathRulesModule", dependencies: ["PathRulesFile", "CXenStorePlugin"],
             path: "Plugins/PathRules/Sources/PathRulesModule", swiftSettings: strict),
         .target(
+            name: "TypeLabels", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/TypeLabels/Sources/TypeLabels", swiftSettings: embeddable),
+        .target(
+            name: "TypeLabelsFile", dependencies: ["TypeLabels", "XenStorePlugin", "XenStoreYAML"],
+            path: "Plugins/TypeLabels/Sources/TypeLabelsFile", swiftSettings: strict),
+        .target(
+            name: "TypeLabelsModule", dependencies: ["TypeLabelsFile", "CXenStorePlugin"],
+            path: "Plugins/TypeLabels/Sources/TypeLabelsModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
@@ -89,7 +99,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore", "AuditTrail", "RateLimit", "PathRulesFile",
+                "XenStoreHost", "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -165,7 +175,7 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore", "AuditTrail", "RateLimit", "PathRules", "PathRulesFile",
+                "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRules", "PathRulesFile",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),
@@ -174,6 +184,7 @@ let package = Package(
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
                 "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines", "RateLimit",
+                "TypeLabelsFile",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

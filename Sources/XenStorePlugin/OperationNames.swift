@@ -70,22 +70,22 @@ extension PolicyOperations {
         for one in PolicyOperation.allCases where one.isRequest { all.formUnion(PolicyOperations(one)) }
         return all
     }()
-    /// Requests that change nodes.
-    public static let writes = PolicyOperations(.write, .makeDirectory, .remove, .setPermissions)
-    /// Requests that change domains.
-    public static let domains = PolicyOperations(.introduce, .release, .resume, .setTarget)
-    /// Requests that change anything that outlives their connection.
-    public static let changes = writes.union(domains).union(
-        PolicyOperations(.transactionEnd, .setFeature, .setQuota, .control))
-    public static let reads = PolicyOperations(
-        .read, .directory, .directoryPart, .getPermissions, .getDomainPath, .isDomainIntroduced,
-        .getFeature, .getQuota)
-    public static let watches = PolicyOperations(.watch, .unwatch, .resetWatches)
-    public static let transactions = PolicyOperations(.transactionStart, .transactionEnd)
+    // The groups that path-rules has, without what requests bring about.
+
+    public static let readRequests = PolicyOperations(.read, .directory, .directoryPart, .getPermissions)
+    public static let changeRequests = PolicyOperations(.write, .makeDirectory, .remove, .setPermissions)
+    public static let watchRequests = PolicyOperations(.watch, .unwatch)
+    /// What a connection does for itself.
+    public static let sessionRequests = PolicyOperations(
+        .transactionStart, .transactionEnd, .resetWatches, .getDomainPath)
+    /// What needs privilege, and what tells of other domains.
+    public static let manageRequests = PolicyOperations(
+        .control, .introduce, .release, .resume, .setTarget, .isDomainIntroduced, .getFeature, .setFeature,
+        .getQuota, .setQuota)
 
     /// Groups of requests, as options call them.
     static let groups: [(name: StaticString, operations: PolicyOperations)] = [
-        ("all", requests), ("changes", changes), ("writes", writes), ("reads", reads),
-        ("watches", watches), ("transactions", transactions), ("domains", domains),
+        ("all", requests), ("read", readRequests), ("change", changeRequests), ("watch", watchRequests),
+        ("session", sessionRequests), ("manage", manageRequests),
     ]
 }

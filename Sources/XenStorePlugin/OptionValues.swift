@@ -53,8 +53,7 @@ extension PluginOption {
             if !set.insert(word) {
                 throw .option(
                     self,
-                    expected: "a list of: all, none, privileged, guests, users, domain ids, "
-                        + "ranges of them (5-7)")
+                    expected: "a list of: any, none, dom0, guest, user, domain ids, ranges of them (5-9)")
             }
         }
         return set
@@ -75,7 +74,7 @@ public struct SubjectSet: Hashable, Sendable {
 
     public static let all: SubjectSet = {
         var set = SubjectSet()
-        _ = set.insert("all")
+        _ = set.insert("any")
         return set
     }()
 
@@ -90,12 +89,12 @@ public struct SubjectSet: Hashable, Sendable {
     /// Adds what a word of an option names. False: it names nothing.
     public mutating func insert(_ word: Substring) -> Bool {
         switch () {
-        case _ where StaticString("all").equals(word):
+        case _ where StaticString("any").equals(word):
             (hasPrivileged, hasGuests, hasUsers) = (true, true, true)
         case _ where StaticString("none").equals(word): break
-        case _ where StaticString("privileged").equals(word): hasPrivileged = true
-        case _ where StaticString("guests").equals(word): hasGuests = true
-        case _ where StaticString("users").equals(word): hasUsers = true
+        case _ where StaticString("dom0").equals(word): hasPrivileged = true
+        case _ where StaticString("guest").equals(word): hasGuests = true
+        case _ where StaticString("user").equals(word): hasUsers = true
         default:
             let parts = word.split(separator: "-", omittingEmptySubsequences: false)
             guard parts.count <= 2, let first = UInt16(parts[0]), let last = UInt16(parts[parts.count - 1]),

@@ -10,6 +10,7 @@ import Glibc
 import MemoryStore
 import PathRulesFile
 import RateLimit
+import TypeLabelsFile
 import XenStore
 import XenStoreHost
 import XenStoreTypes
@@ -164,7 +165,9 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [memoryStore, auditTrail, rateLimit, pathRules].map { BuiltInModule($0.pointer) }
+    static let builtIn = [memoryStore, pathRules, typeLabels, rateLimit, auditTrail].map {
+        BuiltInModule($0.pointer)
+    }
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }

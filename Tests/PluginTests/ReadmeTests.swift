@@ -5,6 +5,7 @@ import Foundation
 import MemoryStore
 import RateLimit
 import Testing
+import TypeLabelsFile
 import XenStoreHost
 import XenStoreTestKit
 
@@ -14,6 +15,7 @@ import XenStoreTestKit
         ("MemoryStore", BuiltInModule(memoryStore.pointer)),
         ("AuditTrail", BuiltInModule(auditTrail.pointer)),
         ("RateLimit", BuiltInModule(rateLimit.pointer)),
+        ("TypeLabels", BuiltInModule(typeLabels.pointer)),
     ]
 
     @Test(arguments: modules) func theOptionsAreThoseOfTheReadme(folder: String, module: BuiltInModule) throws

@@ -117,7 +117,7 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
 
     @Test func onlyWhatTheFiltersAdmitIsWritten() throws {
         let audit = try tester(
-            ("operations", "writes, INTRODUCE"), ("subjects", "guests 3-4"),
+            ("operations", "change, INTRODUCE"), ("subjects", "guest 3-4"),
             ("paths", "/local/domain/*/data, @releaseDomain"), ("results", "refused"))
         let wanted = audit.interest
         #expect(wanted.decides == 0 && wanted.values == 0)
@@ -155,8 +155,8 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
     }
 
     private static let operationsExpected = """
-        f.yaml:5:11: found "reads wirte", expected a list of: all, changes, writes, reads, watches, \
-        transactions, domains, CONTROL, DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, TRANSACTION_START, \
+        f.yaml:5:11: found "read wirte", expected a list of: all, read, change, watch, session, \
+        manage, CONTROL, DIRECTORY, READ, GET_PERMS, WATCH, UNWATCH, TRANSACTION_START, \
         TRANSACTION_END, INTRODUCE, RELEASE, GET_DOMAIN_PATH, WRITE, MKDIR, RM, SET_PERMS, \
         IS_DOMAIN_INTRODUCED, RESUME, SET_TARGET, RESTRICT, RESET_WATCHES, DIRECTORY_PART, GET_FEATURE, \
         SET_FEATURE, GET_QUOTA, SET_QUOTA
@@ -165,14 +165,14 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
         ([("path", "audit")], "f.yaml:4:11: found \"audit\", expected an absolute path"),
         ([], "the option path is missing"),
         (
-            [("path", "/"), ("operations", "reads wirte")],
+            [("path", "/"), ("operations", "read wirte")],
             operationsExpected
         ),
         ([("path", "/"), ("operations", " ")], "f.yaml:5:11: found \" \", expected at least one operation"),
         (
             [("path", "/"), ("subjects", "5-3")],
-            "f.yaml:5:11: found \"5-3\", expected a list of: all, none, privileged, guests, users, "
-                + "domain ids, ranges of them (5-7)"
+            "f.yaml:5:11: found \"5-3\", expected a list of: any, none, dom0, guest, user, "
+                + "domain ids, ranges of them (5-9)"
         ),
         (
             [("path", "/"), ("paths", "local")],

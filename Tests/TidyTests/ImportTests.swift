@@ -18,7 +18,7 @@ import Testing
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
             "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "AuditTrail",
-            "RateLimit", "PathRulesFile",
+            "RateLimit", "TypeLabelsFile", "PathRulesFile",
             "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
@@ -32,6 +32,7 @@ import Testing
         "MemoryStore": [],
         "AuditTrail": ["CLinux", "Glibc"],
         "RateLimit": [],
+        "TypeLabels": ["XenStoreYAML"],
         "AppendLogStore": ["XenStoreLog", "CLinux", "Glibc"],
         "TDBFileStore": ["XenStoreLog", "CTDB", "CLinux", "Glibc"],
         "PathRules": ["XenStoreYAML", "Glibc"],

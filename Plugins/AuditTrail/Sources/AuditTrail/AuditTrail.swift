@@ -94,8 +94,10 @@ public let auditTrail = Plugin(
     summary: "Writes who did what, and how it went, as lines of JSON.",
     options: [
         OptionDescription("path", fallback: nil, "the file, an absolute path"),
-        OptionDescription("operations", fallback: "changes", "requests or groups of requests to write down"),
-        OptionDescription("subjects", fallback: "all", "whose requests: guests, users, domain ids ..."),
+        OptionDescription(
+            "operations", fallback: "change manage TRANSACTION_END",
+            "requests and groups of them to write down"),
+        OptionDescription("subjects", fallback: "any", "whose requests: any, dom0, guest, user, domain ids"),
         OptionDescription("paths", fallback: "/", "only requests about these nodes and what is below them"),
         OptionDescription("results", fallback: "all", "only requests that went so: all, ok or refused"),
         OptionDescription("values", fallback: "0", "bytes of a written value to show"),

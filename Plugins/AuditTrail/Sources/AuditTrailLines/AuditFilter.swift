@@ -4,7 +4,8 @@ import XenStorePlugin
 
 /// What must be true of a request for its line to be written.
 public struct AuditFilter {
-    public var operations = PolicyOperations.changes
+    public var operations = PolicyOperations.changeRequests.union(.manageRequests).union(
+        PolicyOperations(.transactionEnd))
     public var subjects = SubjectSet.all
     /// Only requests about these nodes, and requests that are about none. None: about any.
     public var paths: [PathPrefix] = []

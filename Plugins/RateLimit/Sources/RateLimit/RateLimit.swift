@@ -146,6 +146,7 @@ public let rateLimit = Plugin(
         OptionDescription(
             "events", fallback: "2000", "watch events that its requests cause a second; 0: no limit"),
         OptionDescription("events-burst", fallback: "4000", "watch events at a time"),
-        OptionDescription("exempt", fallback: "none", "who is not slowed down: domain ids, ranges, users"),
+        OptionDescription(
+            "exempt", fallback: "none", "who is not slowed down: domain ids, ranges of them, guest, user"),
         OptionDescription("refusal", fallback: "EBUSY", "what a socket's user is answered: EBUSY or ENOSPC"),
     ])
