@@ -2,13 +2,16 @@
 
 import Foundation
 import MemoryStore
+import PathRulesFile
 import Testing
 import XenStoreHost
 import XenStoreTestKit
 
 @Suite struct ReadmeTests {
     /// Every module of this repository, and its folder.
-    static let modules = [("MemoryStore", BuiltInModule(memoryStore.pointer))]
+    static let modules = [
+        ("MemoryStore", BuiltInModule(memoryStore.pointer)), ("PathRules", BuiltInModule(pathRules.pointer)),
+    ]
 
     @Test(arguments: modules) func theOptionsAreThoseOfTheReadme(folder: String, module: BuiltInModule) throws
     {
