@@ -43,7 +43,7 @@ private final class PolicedDaemon {
 
     func setRules(_ text: String) throws { try Self.write(text, directory / "rules.yaml") }
 
-    var serves: Bool { eventually { answer(self.socket) != nil } }
+    var serves: Bool { eventually { access(socket, F_OK) == 0 } && answer(socket) != nil }
 
     func logs(_ text: String, times: Int = 1) -> Bool {
         eventually { daemon.errors.components(separatedBy: text).count > times }
@@ -106,7 +106,8 @@ private let denySecret = """
     @Test(.enabled(if: geteuid() == 0, "only root can be somebody else"))
     func membersOfTheGroupReadAndWatchAndOthersDoNothing() async {
         await #expect(processExitsWith: .success) {
-            let rules = String(decoding: try packageFile("config/policies/monitoring-group.yaml"), as: UTF8.self)
+            let rules = String(
+                decoding: try packageFile("config/policies/monitoring-group.yaml"), as: UTF8.self)
             let it = try PolicedDaemon(rules, socket: ["mode: \"0666\""])
             #expect(it.serves)
             #expect(answer(it.socket, .write, "/a/b\0x") == "OK\0")
@@ -139,7 +140,8 @@ private let denySecret = """
     @Test(.enabled(if: geteuid() == 0, "only root can be somebody else"))
     func whatWasSeenIsRecordedAsRulesThatAllowIt() async {
         await #expect(processExitsWith: .success) {
-            let grant = "rules:\n- {effect: grant, subjects: uid 65534, operations: [read, WRITE], paths: /a/**}\n"
+            let grant =
+                "rules:\n- {effect: grant, subjects: uid 65534, operations: [read, WRITE], paths: /a/**}\n"
             // Permissive, so this is not granted; nothing but what needs no permission is done.
             let it = try PolicedDaemon(
                 grant, options: ["mode: record", "record-to: seen.yaml"], socket: ["mode: \"0666\""])
@@ -249,7 +251,9 @@ extension CommandTests {
         #expect(left.output.hasSuffix("answer: no policy decides, node permissions and privilege do\n"))
         let user = try run(["explain", "--config", file, "--uid", "1000", "read", "/"])
         #expect(user.output.hasSuffix("answer: EACCES, since no policy grants it to a socket's user\n"))
-        for wrong in [["write", "/x"], ["--domain", "7", "--uid", "1", "read", "/"], ["--domain", "7", "fly"]] {
+        for wrong in [
+            ["write", "/x"], ["--domain", "7", "--uid", "1", "read", "/"], ["--domain", "7", "fly"],
+        ] {
             let outcome = try run(["explain", "--config", file] + wrong)
             #expect(outcome.status == 2 && outcome.output == "" && !outcome.errors.isEmpty)
         }

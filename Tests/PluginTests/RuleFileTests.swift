@@ -89,7 +89,10 @@ private func read(_ text: String) throws -> RuleFile {
             "rules: [{effect: deny, subjects: any, error: EAGAIN}]",
             "1:46: found \"EAGAIN\", expected EACCES, EPERM, ENOSPC, EBUSY or ENOENT"
         ),
-        ("rules: [{effect: deny, subjects: any, permissive: yes}]", "1:51: found \"yes\", expected true or false"),
+        (
+            "rules: [{effect: deny, subjects: any, permissive: yes}]",
+            "1:51: found \"yes\", expected true or false"
+        ),
         ("sets: {guest: 5}", "1:8: found the set \"guest\", expected a name of lower-case letters"),
         ("sets: {Abc: 5}", "1:8: found the set \"Abc\""),
         ("sets: [5]", "1:7: found a list, expected a mapping of names to subjects"),
