@@ -156,13 +156,13 @@ final class Policies {
     @exclusivity(unchecked) private(set) var all: [Policy] = []
     @exclusivity(unchecked) private(set) var decides: PolicyOperations = 0
     @exclusivity(unchecked) private(set) var observes: PolicyOperations = 0
-    private(set) var values: PolicyOperations = 0
+    @exclusivity(unchecked) private(set) var values: PolicyOperations = 0
     /// How often they have been replaced.
     private(set) var reloads: UInt64 = 0
 
     // What the request at hand got.
-    var verdict = PolicyVerdict.abstain
-    var decider: Policy?
+    @exclusivity(unchecked) var verdict = PolicyVerdict.abstain
+    @exclusivity(unchecked) var decider: Policy?
     // Who gave the verdict on the last question; -1: nobody.
     @exclusivity(unchecked) private var last = -1
     var lastDecider: Policy? { last < 0 ? nil : all[last] }
@@ -170,7 +170,7 @@ final class Policies {
     @exclusivity(unchecked) var delay: UInt32 = 0
 
     // Scratch for questions.
-    var ends: [UInt16] = []
+    @exclusivity(unchecked) var ends: [UInt16] = []
 
     func replace(_ policies: [Policy]) {
         all = policies

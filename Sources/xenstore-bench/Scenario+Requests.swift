@@ -49,15 +49,6 @@ extension Scenario {
         return figures(of: load, cpu: .ratioAtMost(0.65))
     }
 
-    /// What policies add to a write: the first target has them, the second none.
-    static let policyWrite = Scenario(
-        name: "policy-write", title: "synchronous write, with policies and without", isOnlyByName: true
-    ) { (daemon, scale) throws(Failure) in
-        let size = LoadSize(requests: scale.requests, seconds: scale.seconds)
-        let load = try daemon.run(size, on: try daemon.connect(), request: WriteLoad().add)
-        return figures(of: load, cpu: .ratioAtMost(1.15))
-    }
-
     static let outstandingReads = Scenario(
         name: "reads-32", title: "reads, 32 outstanding"
     ) { (daemon, scale) throws(Failure) in

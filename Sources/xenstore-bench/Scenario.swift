@@ -34,10 +34,10 @@ struct Scenario: Sendable {
     var name: String
     /// What the table calls it.
     var title: String
-    /// It runs only where `--scenario` names it: its bounds are asked of targets of a certain kind.
-    var isOnlyByName = false
     /// More rounds than this are not worth their time.
     var mostRounds = Int.max
+    /// Measured only where `--scenario` names it.
+    var isSpecial = false
     /// Measures a daemon that holds none of our nodes. It need not clean up.
     var measure: @Sendable (Daemon, Scale) throws(Failure) -> [Figure]
 
@@ -48,7 +48,7 @@ struct Scenario: Sendable {
         .nodes, .tree, .directory,
         .ringRead, .ringWrite, .ringBatches,
         .domains, .machines,
-        .policyWrite,
+        .policedRead, .policedWrite, .policedRingWrite,
     ]
 }
 

@@ -238,8 +238,12 @@ import Testing
         Bad(
             "sockets: [{path: /a, mode: '0660'}]",
             "f:1:28: found the mode \"0660\", expected nothing for group "
-                + "and others, such as \"0600\": who else may connect needs an access policy to say what "
-                + "they may do, and this release has none"),
+                + "and others, such as \"0600\", while there are no policies: what others may do is for "
+                + "policies to say"),
+        Bad(
+            "policies: []\nsockets:\n- path: /a\n- path: /b\n  mode: '0606'",
+            "f:5:9: found the mode \"0606\", expected nothing for group and others, such as \"0600\", while "
+                + "there are no policies: what others may do is for policies to say"),
         Bad(
             "sockets: [{path: /a, owner: bob}]",
             "f:1:29: found \"bob\", expected none, the name of a user of "

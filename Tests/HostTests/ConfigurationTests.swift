@@ -48,6 +48,11 @@ import XenStoreTypes
             $0.sockets[0].owner = 1001
             $0.sockets[0].group = 4_294_967_294
         },
+        Good("sockets: [{path: /s, mode: \"0660\"}]\npolicies: [{module: path-rules}]") {
+            $0.sockets = [Configuration.Socket(path: "/s")]
+            $0.sockets[0].mode = Placed(0o660)
+            $0.policies = [PolicyChoice(Placed("path-rules"))]
+        },
         Good("sockets: [{path: /s, mode: \"600\", owner: '7', group: staff}]") {
             $0.sockets = [.init(path: "/s")]
             $0.sockets[0].owner = 7

@@ -3,6 +3,7 @@
 import AuditTrail
 import Foundation
 import MemoryStore
+import PathRulesFile
 import RateLimit
 import Testing
 import TypeLabelsFile
@@ -13,6 +14,7 @@ import XenStoreTestKit
     /// Every module of this repository, and its folder.
     static let modules = [
         ("MemoryStore", BuiltInModule(memoryStore.pointer)),
+        ("PathRules", BuiltInModule(pathRules.pointer)),
         ("AuditTrail", BuiltInModule(auditTrail.pointer)),
         ("RateLimit", BuiltInModule(rateLimit.pointer)),
         ("TypeLabels", BuiltInModule(typeLabels.pointer)),

@@ -51,8 +51,8 @@ public final class ModulePolicy: Policy {
     private let calls: xenstore_policy
     private let log: LogWriter
     private let host: ModuleHost
-    private var instance: UnsafeMutableRawPointer?
-    private var interest = xenstore_interest()
+    @exclusivity(unchecked) private var instance: UnsafeMutableRawPointer?
+    @exclusivity(unchecked) private var interest = xenstore_interest()
     /// When the log was told last that it fails to decide, in the questions' time.
     private var failureLogged: UInt64?
     private var text: [UInt8] = []

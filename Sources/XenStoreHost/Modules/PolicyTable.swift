@@ -24,9 +24,11 @@ struct PolicyRow {
             Key("subject", \.subject, .trialSubject),
             Key("operation", \.operation, Expected("an operation's name", plain: false) { $0 }),
             Key("path", \.path, Expected("a path", plain: false) { $0 }),
-            Key("owner", \.owner, Expected("a domain id", plain: true) { text in
-                wholeNumber(text, in: 0...(DomainID.firstReserved - 1)).map { .some(DomainID($0)) }
-            }),
+            Key(
+                "owner", \.owner,
+                Expected("a domain id", plain: true) { text in
+                    wholeNumber(text, in: 0...(DomainID.firstReserved - 1)).map { .some(DomainID($0)) }
+                }),
             Key("expect", \.expectation, .choice(words)),
             Key("error", \.error, .choice(errors.map { (name: $0.name.description, value: Optional($0)) })),
         ]
@@ -161,7 +163,9 @@ extension Expected where Value == PolicyTrial.Subject {
 /// `uid U`, with any number of `gid G` behind it.
 func socketPeer(_ text: String, _ accounts: Accounts) -> SocketPeer? {
     let words = text.split(separator: " ").map(String.init)
-    guard words.count >= 2, words.count % 2 == 0, words[0] == "uid", !text.utf8.contains(0) else { return nil }
+    guard words.count >= 2, words.count % 2 == 0, words[0] == "uid", !text.utf8.contains(0) else {
+        return nil
+    }
     func number(_ word: String, _ find: (String) -> UInt32?) -> UInt32? {
         wholeNumber(word, in: 0...UInt32.max) ?? find(word)
     }

@@ -91,7 +91,8 @@ public final class PolicyTrials {
         let all = ExplainedOperation.all
         guard let found = all.first(where: { $0.name.description == trial.operation }) else {
             let names = all.map(\.name.description)
-            throw StartFailure("found the operation \(quoted(trial.operation)), expected \(alternatives(names))")
+            throw StartFailure(
+                "found the operation \(quoted(trial.operation)), expected \(alternatives(names))")
         }
         return found
     }
@@ -128,7 +129,9 @@ public final class PolicyTrials {
         var ends = bytes.indices.dropFirst().filter { bytes[$0] == 0x2F }.map { UInt16($0) }
         if bytes.count > 1 { ends.append(UInt16(bytes.count)) }
         var owner: [xenstore_permission] = []
-        if let domain = trial.owner { owner = [xenstore_permission(domain: domain.rawValue, mode: 0, flags: 0)] }
+        if let domain = trial.owner {
+            owner = [xenstore_permission(domain: domain.rawValue, mode: 0, flags: 0)]
+        }
         bytes.withUnsafeBytes { bytes in
             ends.withUnsafeBufferPointer { ends in
                 owner.withUnsafeBytes { owner in

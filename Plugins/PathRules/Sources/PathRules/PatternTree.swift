@@ -6,9 +6,8 @@
 // how many of them overlap at one place does, and the file alone decides that.
 //
 // Invariants: but for a node that stands for `**`, a node has one way to it, so it is active once; those are
-// marked with the step in which they became active. Nothing here grows after `seal`.
-
-import XenStoreTypes
+// marked with the step in which they became active. Nothing here grows after `seal`. Unsafe
+// code: what is sealed has a fixed place.
 
 /// A place in the tree of patterns, from 0.
 typealias PatternNode = Int32
@@ -20,125 +19,30 @@ struct PatternBranch {
     var rest: PatternNode = -1
     /// It stands for `**`.
     var isRest = false
+    /// There are nodes below it for certain names.
+    var hasNames = false
     /// Which of the tree's lists of rules a path that ends here has; -1: none.
     var list: Int32 = -1
-}
-
-/// The names in patterns, numbered.
-struct PatternNames {
-    private var bytes: [UInt8] = []
-    private var ends: [Int32] = []
-    /// The names by hash: number + 1, or 0; a power of two long, and at most half full.
-    private var slots: [UInt32] = [UInt32](repeating: 0, count: 64)
-
-    static let seed: UInt64 = 0xCBF2_9CE4_8422_2325
-
-    @inline(__always) static func mix(_ hash: UInt64, _ byte: UInt8) -> UInt64 {
-        (hash ^ UInt64(byte)) &* 0x100_0000_01B3
-    }
-
-    @inline(__always) private func slot(_ hash: UInt64) -> Int {
-        Int(truncatingIfNeeded: hash ^ hash >> 29) & (slots.count - 1)
-    }
-
-    private func equals(_ name: Int, _ other: UnsafeRawBufferPointer) -> Bool {
-        let start = name == 0 ? 0 : Int(ends[name - 1])
-        if Int(ends[name]) - start != other.count { return false }
-        for index in 0..<other.count where bytes[start + index] != other[index] { return false }
-        return true
-    }
-
-    /// The number of a name that is in a pattern; -1: it is in none.
-    @inline(__always) func find(_ name: UnsafeRawBufferPointer, _ hash: UInt64) -> Int32 {
-        var at = slot(hash)
-        while slots[at] != 0 {
-            if equals(Int(slots[at]) - 1, name) { return Int32(slots[at]) - 1 }
-            at = (at + 1) & (slots.count - 1)
-        }
-        return -1
-    }
-
-    mutating func add(_ name: [UInt8]) -> Int32 {
-        let hash = name.reduce(Self.seed) { Self.mix($0, $1) }
-        let there = name.withUnsafeBytes { find($0, hash) }
-        if there >= 0 { return there }
-        bytes.append(contentsOf: name)
-        ends.append(Int32(bytes.count))
-        if 2 * ends.count > slots.count { grow() }
-        place(ends.count - 1, hash)
-        return Int32(ends.count - 1)
-    }
-
-    private mutating func place(_ name: Int, _ hash: UInt64) {
-        var at = slot(hash)
-        while slots[at] != 0 { at = (at + 1) & (slots.count - 1) }
-        slots[at] = UInt32(name) + 1
-    }
-
-    private mutating func grow() {
-        slots = [UInt32](repeating: 0, count: 2 * slots.count)
-        for name in 0..<ends.count - 1 {
-            let start = name == 0 ? 0 : Int(ends[name - 1])
-            place(name, bytes[start..<Int(ends[name])].reduce(Self.seed) { Self.mix($0, $1) })
-        }
-    }
-}
-
-/// Keys of two words to numbers: what neither guests nor requests add to.
-struct PairTable {
-    private var keys: [UInt64] = [UInt64](repeating: .max, count: 64)
-    private var values: [Int32] = [Int32](repeating: -1, count: 64)
-    private(set) var count = 0
-
-    @inline(__always) private func slot(_ key: UInt64) -> Int {
-        let hash = key &* 0x9E37_79B9_7F4A_7C15
-        return Int(truncatingIfNeeded: hash >> 32) & (keys.count - 1)
-    }
-
-    /// -1: there is none.
-    @inline(__always) func find(_ high: UInt32, _ low: UInt32) -> Int32 {
-        let key = UInt64(high) << 32 | UInt64(low)
-        var at = slot(key)
-        while keys[at] != .max {
-            if keys[at] == key { return values[at] }
-            at = (at + 1) & (keys.count - 1)
-        }
-        return -1
-    }
-
-    /// `high` is not the largest number.
-    mutating func set(_ high: UInt32, _ low: UInt32, _ value: Int32) {
-        let key = UInt64(high) << 32 | UInt64(low)
-        if 2 * count >= keys.count { grow() }
-        var at = slot(key)
-        while keys[at] != .max && keys[at] != key { at = (at + 1) & (keys.count - 1) }
-        if keys[at] == .max { count += 1 }
-        keys[at] = key
-        values[at] = value
-    }
-
-    private mutating func grow() {
-        let (oldKeys, oldValues) = (keys, values)
-        keys = [UInt64](repeating: .max, count: 2 * oldKeys.count)
-        values = [Int32](repeating: -1, count: 2 * oldKeys.count)
-        for (key, value) in zip(oldKeys, oldValues) where key != .max {
-            var at = slot(key)
-            while keys[at] != .max { at = (at + 1) & (keys.count - 1) }
-            keys[at] = key
-            values[at] = value
-        }
-    }
 }
 
 final class PatternTree {
     @exclusivity(unchecked) private var branches = [PatternBranch(), PatternBranch()]
     @exclusivity(unchecked) private var names = PatternNames()
     @exclusivity(unchecked) private var below = PairTable()
-    // Scratch: the active nodes, those after the next name, and in which step a node became active last.
-    @exclusivity(unchecked) private var active: [PatternNode] = []
-    @exclusivity(unchecked) private var next: [PatternNode] = []
-    @exclusivity(unchecked) private var marks: [UInt64] = []
+    // Behind `seal`: the branches, and scratch with room for all of them: the active nodes, those after the
+    // next name, and in which step a node became active last.
+    @exclusivity(unchecked) private var sealed: UnsafeMutablePointer<PatternBranch>?
+    @exclusivity(unchecked) private var active = NodeList()
+    @exclusivity(unchecked) private var next = NodeList()
+    @exclusivity(unchecked) private var marks: UnsafeMutablePointer<UInt64>?
     @exclusivity(unchecked) private var step: UInt64 = 0
+
+    deinit {
+        sealed?.deallocate()
+        marks?.deallocate()
+        active.free()
+        next.free()
+    }
 
     // MARK: Making
 
@@ -166,7 +70,9 @@ final class PatternTree {
         case .any: branches[at].any = new
         case .own: branches[at].own = new
         case .rest: branches[at].rest = new
-        case .name(let name): below.set(UInt32(node), UInt32(names.add(name)), Int32(new))
+        case .name(let name):
+            below.set(UInt32(node), UInt32(names.add(name)), Int32(new))
+            branches[at].hasNames = true
         }
         var branch = PatternBranch()
         branch.isRest = part == .rest
@@ -179,9 +85,15 @@ final class PatternTree {
 
     /// All patterns are there.
     func seal() {
-        active.reserveCapacity(branches.count)
-        next.reserveCapacity(branches.count)
-        marks = [UInt64](repeating: 0, count: branches.count)
+        let all = UnsafeMutablePointer<PatternBranch>.allocate(capacity: branches.count)
+        for index in branches.indices { (all + index).initialize(to: branches[index]) }
+        sealed = all
+        marks = .allocate(capacity: branches.count)
+        marks?.initialize(repeating: 0, count: branches.count)
+        active.free()
+        next.free()
+        active = NodeList(room: branches.count)
+        next = NodeList(room: branches.count)
     }
 
     // MARK: Walking
@@ -190,10 +102,11 @@ final class PatternTree {
     @inline(__always) func match(
         _ path: UnsafeRawBufferPointer, own: UInt16?, _ body: (Int32) -> Void
     ) {
-        active.removeAll(keepingCapacity: true)
+        guard let branches = sealed, let marks else { return }
+        active.count = 0
         step &+= 1
         let isSpecial = path[0] != 0x2F
-        enter(isSpecial ? 1 : 0, into: &active)
+        enter(isSpecial ? 1 : 0, &active, branches, marks)
         var start = isSpecial ? 0 : 1
         while start < path.count {
             var hash = PatternNames.seed
@@ -202,33 +115,45 @@ final class PatternTree {
                 hash = PatternNames.mix(hash, path[end])
                 end += 1
             }
-            follow(UnsafeRawBufferPointer(rebasing: path[start..<end]), hash, own)
-            if active.isEmpty { return }
+            follow(UnsafeRawBufferPointer(rebasing: path[start..<end]), hash, own, branches, marks)
+            if active.count == 0 { return }
             start = end + 1
         }
-        for node in active where branches[Int(node)].list >= 0 { body(branches[Int(node)].list) }
+        for position in 0..<active.count {
+            let list = branches[Int(active.nodes[position])].list
+            if list >= 0 { body(list) }
+        }
     }
 
     /// The active nodes after one more name.
-    @inline(__always) private func follow(_ name: UnsafeRawBufferPointer, _ hash: UInt64, _ own: UInt16?) {
+    @inline(__always) private func follow(
+        _ name: UnsafeRawBufferPointer, _ hash: UInt64, _ own: UInt16?,
+        _ branches: UnsafeMutablePointer<PatternBranch>, _ marks: UnsafeMutablePointer<UInt64>
+    ) {
         let number = names.find(name, hash)
-        next.removeAll(keepingCapacity: true)
+        next.count = 0
         step &+= 1
-        for node in active {
+        for position in 0..<active.count {
+            let node = active.nodes[position]
             let branch = branches[Int(node)]
-            if branch.isRest { enter(node, into: &next) }
-            if number >= 0 {
+            if branch.isRest { enter(node, &next, branches, marks) }
+            if number >= 0 && branch.hasNames {
                 let child = below.find(UInt32(node), UInt32(number))
-                if child >= 0 { enter(PatternNode(child), into: &next) }
+                if child >= 0 { enter(PatternNode(child), &next, branches, marks) }
             }
-            if branch.any >= 0 { enter(branch.any, into: &next) }
-            if branch.own >= 0, let own, isDecimal(name, own) { enter(branch.own, into: &next) }
+            if branch.any >= 0 { enter(branch.any, &next, branches, marks) }
+            if branch.own >= 0, let own, isDecimal(name, own) { enter(branch.own, &next, branches, marks) }
         }
-        swap(&active, &next)
+        let former = active
+        active = next
+        next = former
     }
 
     /// Makes a node active, and the node of `**` below it, since that stands for no name as well.
-    @inline(__always) private func enter(_ node: PatternNode, into list: inout [PatternNode]) {
+    @inline(__always) private func enter(
+        _ node: PatternNode, _ list: inout NodeList, _ branches: UnsafeMutablePointer<PatternBranch>,
+        _ marks: UnsafeMutablePointer<UInt64>
+    ) {
         let branch = branches[Int(node)]
         if branch.isRest {
             if marks[Int(node)] == step { return }
@@ -240,6 +165,21 @@ final class PatternTree {
             list.append(branch.rest)
         }
     }
+}
+
+/// Nodes, in room that was made before. Each is in it once, so the room is enough.
+private struct NodeList {
+    private(set) var nodes: UnsafeMutablePointer<PatternNode>
+    var count = 0
+
+    init(room: Int = 1) { nodes = .allocate(capacity: room) }
+
+    @inline(__always) mutating func append(_ node: PatternNode) {
+        nodes[count] = node
+        count += 1
+    }
+
+    func free() { nodes.deallocate() }
 }
 
 /// Whether the bytes are the number in decimal digits, without zeros before it.

@@ -20,6 +20,11 @@ public struct FoundRules: Equatable, Sendable {
     public var deciding: Int32 = -1
     /// The first permissive one, if it comes before.
     public var permissive: Int32 = -1
+
+    public init(deciding: Int32 = -1, permissive: Int32 = -1) {
+        self.deciding = deciding
+        self.permissive = permissive
+    }
 }
 
 /// The first rules of one list for one class of operations; -1: none.

@@ -52,7 +52,8 @@ public final class FilePathRules: PathRulesPolicy {
         do throws(RuleExcess) {
             table = try RuleTable(file.rules)
         } catch {
-            throw PluginFailure("\(file.rules[error.rule].title): found too many rules together, expected fewer")
+            throw PluginFailure(
+                "\(file.rules[error.rule].title): found too many rules together, expected fewer")
         }
         let isPermissive = mode != .enforce || file.isPermissive
         try super.init(host: host, table: table, isPermissive: isPermissive)

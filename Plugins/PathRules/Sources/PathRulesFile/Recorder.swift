@@ -63,7 +63,8 @@ final class Recorder: @unchecked Sendable {
         locked {
             let seen = Seen(subject: subject, path: Array(path))
             if record.entries[seen] == nil {
-                let fits = record.entries.count < Self.entriesMax && record.bytes + path.count <= Self.bytesMax
+                let fits =
+                    record.entries.count < Self.entriesMax && record.bytes + path.count <= Self.bytesMax
                 if !fits {
                     record.dropped += 1
                     return

@@ -59,12 +59,15 @@ private func readSets(_ node: YAMLNode, _ file: inout RuleFile, _ reading: inout
     let words: Set<String> = ["any", "guest", "dom0", "user", "owner"]
     for entry in entries {
         let isName =
-            entry.key.utf8.allSatisfy { (0x61...0x7A).contains($0) || $0 == 0x2D || (0x30...0x39).contains($0) }
+            entry.key.utf8.allSatisfy {
+                (0x61...0x7A).contains($0) || $0 == 0x2D || (0x30...0x39).contains($0)
+            }
             && entry.key.utf8.first.map { (0x61...0x7A).contains($0) } ?? false
         if words.contains(entry.key) || !isName {
             reading.mistakes.add(
                 entry.place, found: "the set \(quoted(entry.key))",
-                expected: "a name of lower-case letters, digits and -, and none of \(alternatives(words.sorted()))")
+                expected:
+                    "a name of lower-case letters, digits and -, and none of \(alternatives(words.sorted()))")
             continue
         }
         let subjects = Expected.subjects(file.sets).read(entry.value, &reading)
@@ -75,7 +78,8 @@ private func readSets(_ node: YAMLNode, _ file: inout RuleFile, _ reading: inout
 
 private func readRules(_ node: YAMLNode, _ file: inout RuleFile, _ reading: inout Reading) {
     guard case .list(let items) = node.content, items.count <= RuleFile.rulesMax else {
-        let isList = if case .list(let items) = node.content { "a list of \(items.count)" } else { node.found }
+        let isList =
+            if case .list(let items) = node.content { "a list of \(items.count)" } else { node.found }
         reading.mistakes.add(
             node.place, found: isList, expected: "a list of at most \(RuleFile.rulesMax) rules")
         return

@@ -20,7 +20,8 @@ extension Expected where Value == [RuleSubject] {
             let names = sets.isEmpty ? "" : ", or a set: \(alternatives(sets.keys.sorted()))"
             reading.mistakes.add(
                 node.place, found: node.found,
-                expected: "any, guest, dom0, user, owner, a domain id, a range of them (5-9), uid and a user, "
+                expected:
+                    "any, guest, dom0, user, owner, a domain id, a range of them (5-9), uid and a user, "
                     + "gid and a group\(names)")
             return nil
         }
@@ -98,7 +99,8 @@ extension Expected where Value == [PathPattern] {
             if case .scalar(let text, _) = node.content, let patterns = pathPatterns(text) { return patterns }
             reading.mistakes.add(
                 node.place, found: node.found,
-                expected: "an absolute path, such as /local/domain/{domid}/data/**, of names, * for any name, "
+                expected:
+                    "an absolute path, such as /local/domain/{domid}/data/**, of names, * for any name, "
                     + "** for any number of them and {domid} for the caller's own; or @introduceDomain and "
                     + "its like; or ** for every path")
             return nil
@@ -152,4 +154,3 @@ extension Expected {
         }
     }
 }
-
