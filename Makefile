@@ -89,6 +89,11 @@ install:
 		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/xen/policies
+	for file in config/policies/*.yaml; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/xen/policies/$${file##*/} || \
+			install -m 644 $$file $(DESTDIR)$(SYSCONFDIR)/xen/policies/; \
+	done
 	install -d -m 755 $(DESTDIR)$(UNITDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' config/xenstored.service \
 		> $(DESTDIR)$(UNITDIR)/xenstored.service

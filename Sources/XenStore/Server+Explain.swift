@@ -38,8 +38,8 @@ extension Server {
     /// and what would have to change. Nothing happens, and nobody notices.
     ///
     /// `subject` is a domain, by its ring, or a socket's user (with its group). `operation` and `path` are as
-    /// a person writes them; `path` is empty for what is not about a node. Throws EINVAL for an operation that
-    /// there is none of, and for a path that is none.
+    /// a person writes them; `path` is empty for what is not about a node. Throws EINVAL for an operation
+    /// that there is none of, and for a path that is none.
     public func explain(
         _ subject: Subject, peer: SocketPeer = SocketPeer(), _ operation: Span<UInt8>, _ path: Span<UInt8>
     ) throws(ErrorName) -> [UInt8] {
@@ -140,8 +140,8 @@ extension Server {
         conclude(&text, nil)
     }
 
-    /// What the policies say of the nodes that a write would bring about, or of the one that is to be removed;
-    /// of those below it only the removal itself asks. Nil: it is no such request.
+    /// What the policies say of the nodes that a write would bring about, or of the one that is to be
+    /// removed; of those below it only the removal itself asks. Nil: it is no such request.
     private func explainDerived(
         _ connection: Connection, _ type: MessageType, _ found: (node: NodeID, level: Int), _ exists: Bool,
         _ list: PermissionsID, _ text: inout Line
@@ -175,8 +175,8 @@ extension Server {
         text.add("\n")
     }
 
-    /// A line for each policy that wants to see the operation, on the first `level` components of `path`; nil:
-    /// it has none.
+    /// A line for each policy that wants to see the operation, on the first `level` components of `path`;
+    /// nil: it has none.
     private func explainPolicies(
         _ connection: Connection, _ operation: UInt32, _ request: UInt32, level: Int?,
         before: PermissionsID, _ text: inout Line

@@ -12,8 +12,8 @@ struct ExplainCommand: ParsableCommand {
         commandName: "xenstored explain",
         abstract: "Say which policy, and which rule of it, decides about a request.",
         discussion: """
-            Asks the policies of a configuration, without a daemon; nothing is done. Where they abstain, node \
-            permissions decide: a running daemon tells which entry, by "xenstore-control explain".
+            Asks the policies of a configuration, without a daemon; nothing is done. Where they abstain, \
+            node permissions decide: a running daemon tells which entry, by "xenstore-control explain".
             """,
         helpNames: [.short, .long])
 

@@ -18,8 +18,8 @@ import Testing
     }
 
     static let topKeys =
-        "hypervisor, xen, simulated, sockets, store, modules, policies, quotas, transactions, log, pid-file, domain, "
-        + "privileged-domain"
+        "hypervisor, xen, simulated, sockets, store, modules, policies, quotas, transactions, log, pid-file, "
+        + "domain, privileged-domain"
     static let socketKeys = "path, mode, owner, group, read-only"
     static let bytes = "such as 2048, 64KiB, 10MiB or 1GiB"
 
@@ -77,7 +77,8 @@ import Testing
         ),
         Bad("policy: []", "f:1:1: found the unknown key \"policy\", expected one of: \(topKeys)"),
         Bad("policies: 1", "f:1:11: found \"1\", expected a list of 0 to 16 mappings"),
-        Bad("policies: [{module: a, option: {}}]",
+        Bad(
+            "policies: [{module: a, option: {}}]",
             "f:1:24: found the unknown key \"option\" (did you mean \"options\"?), "
                 + "expected one of: module, options"),
         Bad(

@@ -97,7 +97,10 @@ import XenStoreTestKit
         dom7[t] write device/vif/0/queue-0/event-channel "5" -> OK
         dom7[t] write device/vif/0/request-rx-copy "1" -> OK
         dom7[t] transaction_end T -> OK
+        dom7 events device/vif/0/tx-ring-ref d ; device/vif/0/rx-ring-ref d
+        dom7 events device/vif/0/queue-0/event-channel d ; device/vif/0/request-rx-copy d
         dom7 write device/vif/0/state "3" -> OK
+        dom7 event device/vif/0/state d
         dom7 write error/device/vif/0/error "19 something failed" -> OK
         dom7 write data/agent/version "1" -> OK
         dom7 rm data/agent -> OK

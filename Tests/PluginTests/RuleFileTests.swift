@@ -70,8 +70,8 @@ private func read(_ text: String) throws -> RuleFile {
         ("rules: [{effect: deny, subjects: []}]", "1:34: found an empty list, expected at least one value"),
         (
             "rules: [{effect: deny, subjects: any, operations: write}]",
-            "1:51: found \"write\", expected a group of operations (read, change, watch, session, manage, all) "
-                + "or an operation, such as WRITE (did you mean WRITE?)"
+            "1:51: found \"write\", expected a group of operations (read, change, watch, session, manage, "
+                + "all) or an operation, such as WRITE (did you mean WRITE?)"
         ),
         (
             "rules: [{effect: deny, subjects: any, paths: [/a, a/b]}]",

@@ -30,8 +30,9 @@ int linux_accept(int listener);
 int linux_peer(int fd, pid_t *pid, uid_t *uid, gid_t *gid);
 
 /*
- * The supplementary groups of the process at the other end of a Unix socket, when it connected (SO_PEERGROUPS).
- * At most `room` of them are stored. Returns how many; 0 where there are none, or where there are more.
+ * The supplementary groups of the process at the other end of a Unix socket, when it connected
+ * (SO_PEERGROUPS). At most `room` of them are stored. Returns how many; 0 where there are none, or where
+ * there are more.
  */
 size_t linux_peer_groups(int fd, gid_t *groups, size_t room);
 

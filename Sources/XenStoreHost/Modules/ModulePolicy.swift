@@ -20,8 +20,8 @@ public struct PolicyChoice: Equatable, Sendable {
         self.options = options
     }
 
-    /// The same, with the file that its options stand in as `file`, an absolute path: what modules find beside
-    /// that file must not depend on the directory that the daemon works in.
+    /// The same, with the file that its options stand in as `file`, an absolute path: what modules find
+    /// beside that file must not depend on the directory that the daemon works in.
     func placed(in file: String?) -> PolicyChoice {
         guard let file else { return self }
         var choice = self

@@ -5,8 +5,8 @@ import XenStoreTypes
 
 /// Decides by rules. Where its rules come from is the affair of whoever makes it.
 ///
-/// Permissive, as a whole or by a rule, means: what would be denied or granted is logged, and nothing of it is
-/// done. A rule is logged at most once a second, with how often it would have been the last time.
+/// Permissive, as a whole or by a rule, means: what would be denied or granted is logged, and nothing of it
+/// is done. A rule is logged at most once a second, with how often it would have been the last time.
 open class PathRulesPolicy: AccessPolicy {
     static let logInterval: UInt64 = 1_000_000_000
 

@@ -1,9 +1,9 @@
 // Which patterns match a path: all patterns as one tree over their parts.
 //
-// A path is walked once, name by name, with the tree's nodes that the names so far lead to: the *active* ones.
-// From an active node a name leads to at most four: the node below of that very name, the one below `*`, the
-// one below `{domid}`, and, if the node stands for `**`, itself. How many patterns there are does not matter;
-// how many of them overlap at one place does, and the file alone decides that.
+// A path is walked once, name by name, with the tree's nodes that the names so far lead to: the *active*
+// ones. From an active node a name leads to at most four: the node below of that very name, the one below
+// `*`, the one below `{domid}`, and, if the node stands for `**`, itself. How many patterns there are does
+// not matter; how many of them overlap at one place does, and the file alone decides that.
 //
 // Invariants: but for a node that stands for `**`, a node has one way to it, so it is active once; those are
 // marked with the step in which they became active. Nothing here grows after `seal`. Unsafe

@@ -1,9 +1,10 @@
-// Rules as a table: which rule is the first that matches, at a cost that does not depend on how many there are.
+// Rules as a table: which rule is the first that matches, at a cost that does not depend on how many there
+// are.
 //
 // The path leads to lists of rules (PatternTree). A list is not searched: for each list and each class of
-// operations it is known beforehand which rule comes first for anybody, for guests, for the control domain, for
-// users and for owners; and where a rule names domains, uids or gids, a hash table says which comes first for
-// each. The first of all of these is the one that decides.
+// operations it is known beforehand which rule comes first for anybody, for guests, for the control domain,
+// for users and for owners; and where a rule names domains, uids or gids, a hash table says which comes first
+// for each. The first of all of these is the one that decides.
 //
 // Two operations are of one class if every rule that names one names the other; two domain ids likewise. So a
 // file that speaks of reading and changing has three classes of operations, and one that names ten ranges of
