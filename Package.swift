@@ -23,6 +23,8 @@ let package = Package(
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
+        .executable(name: "xenstore-conformance", targets: ["xenstore-conformance"]),
+        .library(name: "xenstore-faults", type: .dynamic, targets: ["CFaults"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
     ],
     dependencies: [
@@ -34,6 +36,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "CFaults"),
         .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
@@ -89,6 +92,13 @@ let package = Package(
             name: "XenStoreTestKit",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "xenstore-conformance",
+            dependencies: [
+                "XenStoreTestKit", "XenStoreHost", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .testTarget(
