@@ -15,16 +15,13 @@ protocol EventSource: AnyObject {
     var descriptor: Int32 { get }
     /// The descriptor is readable.
     func ready(_ loop: EventLoop)
-    /// When `due` is to be called, in monotonic nanoseconds; nil: never.
-    var deadline: UInt64? { get }
-    /// The deadline has passed.
+    /// A time that the source has asked for has passed, or that of another one (`EventLoop.remind`).
     func due(_ loop: EventLoop, now: UInt64)
     /// A socket has been closed: there may be descriptors again.
     func descriptorsFreed(_ loop: EventLoop)
 }
 
 extension EventSource {
-    var deadline: UInt64? { nil }
     func due(_ loop: EventLoop, now: UInt64) {}
     func descriptorsFreed(_ loop: EventLoop) {}
 }
@@ -36,9 +33,18 @@ final class EventLoop {
     /// Nil on a host without a hypervisor.
     private let rings: RingConnections?
     private let poll: Poll
-    private var sources: [any EventSource] = []
-    private var closuresSeen: UInt64 = 0
-    private var stopping = false
+    // Every turn comes by here: checking at run time that nobody else is at these costs more than the rest.
+    @exclusivity(unchecked) private var sources: [any EventSource] = []
+    @exclusivity(unchecked) private var closuresSeen: UInt64 = 0
+    @exclusivity(unchecked) private var stopping = false
+    /// The first of the times that sources have asked for; nil: none has.
+    @exclusivity(unchecked) private var nextDue: UInt64?
+    /// When `poll` was last asked, in monotonic nanoseconds.
+    @exclusivity(unchecked) private var lastWait: UInt64 = 0
+    /// Nanoseconds that all descriptors may be left alone for rings with more to do. A guest that runs on our
+    /// CPU has asked again before its signal's system call returns: its ring is served on without two further
+    /// system calls.
+    private static let longestWithoutWait: UInt64 = 50_000
 
     init(server: Server, rings: RingConnections? = nil, poll: Poll) {
         self.server = server
@@ -55,11 +61,14 @@ final class EventLoop {
         sources.append(source)
     }
 
-    /// Stops or goes on waiting for a source's descriptor; its deadline counts all the same.
+    /// Stops or goes on waiting for a source's descriptor; it is reminded all the same.
     func listen(to source: any EventSource, _ on: Bool) {
         guard let number = sources.firstIndex(where: { $0 === source }) else { return }
         poll.change(source.descriptor, on ? Poll.readable : 0, token: UInt64(number))
     }
+
+    /// Calls every source's `due` at `time`, in monotonic nanoseconds, or soon after it. It may ask again.
+    func remind(at time: UInt64) { nextDue = earlier(nextDue, time) }
 
     /// Turns until `stop`.
     func run() {
@@ -70,8 +79,7 @@ final class EventLoop {
     func stop() { stopping = true }
 
     private func runTurn() {
-        let count = poll.wait(timeout())
-        let now = monotonicNow()
+        let (count, now) = wait()
         server.advance(to: now)
         sockets.beginTurn()
         rings?.beginTurn()
@@ -83,14 +91,24 @@ final class EventLoop {
                 sources[Int(event.token)].ready(self)
             }
         }
-        for source in sources {
-            if let deadline = source.deadline, deadline <= now { source.due(self, now: now) }
-        }
+        if let nextDue, nextDue <= now { callDue(now) }
         settle()
         if sockets.closures != closuresSeen {
             closuresSeen = sockets.closures
             for source in sources { source.descriptorsFreed(self) }
         }
+    }
+
+    /// Waits for descriptors, unless there is work for rings and we have looked a moment ago. Returns how many
+    /// are ready, and the time.
+    private func wait() -> (ready: Int, now: UInt64) {
+        if rings?.hasWork == true {
+            let now = monotonicNow()
+            if now - lastWait < Self.longestWithoutWait { return (0, now) }
+        }
+        let count = poll.wait(timeout())
+        lastWait = monotonicNow()
+        return (count, lastWait)
     }
 
     /// Ends a turn: hands over what the turn has brought, to whomever.
@@ -105,16 +123,23 @@ final class EventLoop {
         rings?.endTurn()
     }
 
+    private func callDue(_ now: UInt64) {
+        nextDue = nil
+        for source in sources { source.due(self, now: now) }
+    }
+
     /// Milliseconds until something is due, rounded up; -1: nothing is.
     private func timeout() -> Int32 {
         if sockets.hasLateOutput || rings?.hasWork == true { return 0 }
-        var next = server.nextDeadline
-        for source in sources {
-            if let deadline = source.deadline { next = min(next ?? deadline, deadline) }
-        }
-        guard let next else { return -1 }
+        guard let next = earlier(server.nextDeadline, nextDue) else { return -1 }
         let now = monotonicNow()
         if next <= now { return 0 }
         return Int32(clamping: (next - now + 999_999) / 1_000_000)
     }
+}
+
+/// The first of two times, where nil is never.
+private func earlier(_ one: UInt64?, _ other: UInt64?) -> UInt64? {
+    guard let one, let other else { return one ?? other }
+    return min(one, other)
 }

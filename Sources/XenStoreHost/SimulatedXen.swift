@@ -33,7 +33,8 @@ final class SimulatedXen: Hypervisor {
     private let ownDomain: DomainID
     private let memory: UnsafeMutableRawPointer
     private let pending = UnsafeMutableBufferPointer<UInt32>.allocate(capacity: batch)
-    private var channels: [Channel] = []
+    /// Not checked at run time that nobody else is at it: every event comes by here.
+    @exclusivity(unchecked) private var channels: [Channel] = []
     private var mapped: Set<DomainID> = []
 
     /// The host at `path`, for a daemon that runs in `domain`.
