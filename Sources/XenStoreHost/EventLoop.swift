@@ -1,7 +1,8 @@
 // The loop: one thread that waits for what comes, has the server carry it out, and writes what came of it.
 //
-// A turn: wait; tell the server the time; go on with what was too much for the last turn; every ready
-// descriptor, once; then all output, one write a connection, one signal a ring. Nothing in it blocks.
+// A turn: wait, unless rings have more to do; tell the server the time; go on with what was too much for the
+// last turn; every ready descriptor, once; then all output, one write a connection, one signal a ring. Nothing
+// in it blocks.
 //
 // Tokens below 2^32 are sources by their number: listeners, signals, other threads' messages. A number is
 // not used twice. All other tokens are sockets' (SocketConnections).
@@ -13,6 +14,8 @@ import XenStore
 /// A descriptor of the host's own that the loop waits for.
 protocol EventSource: AnyObject {
     var descriptor: Int32 { get }
+    /// `ready` is only called when there is more to read than before: it reads all there is.
+    var isEdgeTriggered: Bool { get }
     /// The descriptor is readable.
     func ready(_ loop: EventLoop)
     /// A time that the source has asked for has passed, or that of another one (`EventLoop.remind`).
@@ -22,6 +25,7 @@ protocol EventSource: AnyObject {
 }
 
 extension EventSource {
+    var isEdgeTriggered: Bool { false }
     func due(_ loop: EventLoop, now: UInt64) {}
     func descriptorsFreed(_ loop: EventLoop) {}
 }
@@ -55,7 +59,8 @@ final class EventLoop {
 
     /// Waits for `source` too, for as long as the loop lives.
     func add(_ source: any EventSource) throws(StartFailure) {
-        guard poll.add(source.descriptor, Poll.readable, token: UInt64(sources.count)) else {
+        let interest = Poll.readable | (source.isEdgeTriggered ? Poll.edges : 0)
+        guard poll.add(source.descriptor, interest, token: UInt64(sources.count)) else {
             throw StartFailure("epoll refuses a descriptor", errno: errno)
         }
         sources.append(source)
@@ -83,6 +88,7 @@ final class EventLoop {
         server.advance(to: now)
         sockets.beginTurn()
         rings?.beginTurn()
+        if let rings, rings.hasMoreEvents { rings.ready(self) }
         for index in 0..<count {
             let event = poll.event(index)
             if event.token >> 32 != 0 {
@@ -99,10 +105,10 @@ final class EventLoop {
         }
     }
 
-    /// Waits for descriptors, unless there is work for rings and we have looked a moment ago. Returns how many
-    /// are ready, and the time.
+    /// Waits for descriptors, unless the rings have more to do and we have looked a moment ago. Returns how
+    /// many are ready, and the time.
     private func wait() -> (ready: Int, now: UInt64) {
-        if rings?.hasWork == true {
+        if let rings, rings.hasWork {
             let now = monotonicNow()
             if now - lastWait < Self.longestWithoutWait { return (0, now) }
         }

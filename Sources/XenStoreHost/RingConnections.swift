@@ -19,6 +19,7 @@ import XenStoreTypes
 /// The traffic of one server's rings.
 final class RingConnections: EventSource {
     var descriptor: Int32 { hypervisor.descriptor }
+    var isEdgeTriggered: Bool { hypervisor.isEdgeTriggered }
 
     private let server: Server
     private let rings: Rings
@@ -42,7 +43,9 @@ final class RingConnections: EventSource {
     deinit { buffer.deallocate() }
 
     /// Whether there is something to do of which no event will remind us.
-    var hasWork: Bool { rings.hasScheduled }
+    var hasWork: Bool { rings.hasScheduled || hasMoreEvents }
+    /// `ready` is to be called once more, without being asked for.
+    var hasMoreEvents: Bool { hypervisor.hasMorePending }
 
     func ring(of connection: ConnectionID) -> Ring? { rings.ring(of: connection) }
 
@@ -51,9 +54,10 @@ final class RingConnections: EventSource {
     /// Begins a turn of the loop, and serves those with more work than the last one allowed.
     func beginTurn() {
         turn = turn == .max ? 1 : turn + 1
-        if !rings.hasScheduled { return }
-        rings.takeScheduled(&pending)
-        servePending()
+        if rings.hasScheduled {
+            rings.takeScheduled(&pending)
+            servePending()
+        }
     }
 
     /// Serves the rings whose event channels are pending, then looks at the domains if one has ended: so the

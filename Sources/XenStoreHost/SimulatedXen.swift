@@ -28,6 +28,8 @@ final class SimulatedXen: Hypervisor {
 
     let name: String
     let descriptor: Int32
+    let isEdgeTriggered = true
+    private(set) var hasMorePending = false
     let domainPort = SimulatedLayout.domainPort
     private let directory: SimulatedDirectory
     private let ownDomain: DomainID
@@ -158,6 +160,7 @@ extension SimulatedXen {
     func takePending(_ body: (UInt32) -> Void) {
         let size = MemoryLayout<UInt32>.size
         let count = read(descriptor, pending.baseAddress, Self.batch * size)
+        hasMorePending = count == Self.batch * size
         for index in 0..<max(0, count / size) {
             let port = pending[index]
             if port == domainPort {
