@@ -1,8 +1,8 @@
 // The loop: one thread that waits for what comes, has the server carry it out, and writes what came of it.
 //
-// A turn: wait, unless rings have more to do; tell the server the time; go on with what was too much for the
-// last turn; every ready descriptor, once; then all output, one write a connection, one signal a ring. Nothing
-// in it blocks.
+// A turn: wait, unless rings have more to do; tell the server the time; go on with what was too much for
+// the last turn; every ready descriptor, once; then all output, one write a connection, one signal a ring.
+// Nothing in it blocks.
 //
 // Tokens below 2^32 are sources by their number: listeners, signals, other threads' messages. A number is
 // not used twice. All other tokens are sockets' (SocketConnections).

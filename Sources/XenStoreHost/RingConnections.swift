@@ -26,7 +26,8 @@ final class RingConnections: EventSource {
     private let hypervisor: any Hypervisor
     private let log: Log
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RingPage.ringCount, alignment: 8)
-    // Every request comes by here: checking at run time that nobody else is at these costs more than the rest.
+    // Every request comes by here: checking at run time that nobody else is at these costs more than the
+    // rest.
     /// Those to be served now; empty but within `beginTurn` and `ready`.
     @exclusivity(unchecked) private var pending: [Ring] = []
     @exclusivity(unchecked) private var touched: [Ring] = []

@@ -60,7 +60,8 @@ final class Rings {
     /// The ring of the daemon's own domain, mapped before it is attached, and by no frame number.
     var own: (domain: DomainID, page: UnsafeMutableRawPointer)?
     private var byDomain: [DomainID: Ring] = [:]
-    // Every request comes by here: checking at run time that nobody else is at these costs more than the rest.
+    // Every request comes by here: checking at run time that nobody else is at these costs more than the
+    // rest.
     @exclusivity(unchecked) private var byConnection: [Ring?] = []
     @exclusivity(unchecked) private var byPort: [Ring?] = []
     @exclusivity(unchecked) private var scheduled: [Ring] = []

@@ -1,5 +1,5 @@
-// A daemon on a simulated host as the peer of transcripts: guests speak through their rings, and so may dom0's
-// first connection; dom0's others are sockets.
+// A daemon on a simulated host as the peer of transcripts: guests speak through their rings, and so may
+// dom0's first connection; dom0's others are sockets.
 //
 // Invariants: `guests` holds the guest's side of each domain that exists on the host, by its number; a domain
 // that is made anew has a new one.
@@ -21,9 +21,9 @@ public final class SimulatedPeer: TranscriptPeer {
     private let hasRing: Bool
     private var guests: [UInt16: SimulatedGuest] = [:]
 
-    /// Starts a daemon for one transcript, with everything that it needs below `directory`, which is there and
-    /// empty. `ring`: dom0's first connection is dom0's own ring. The domains that the transcript takes for
-    /// granted are introduced; one that `needs: world` introduces its own.
+    /// Starts a daemon for one transcript, with everything that it needs below `directory`, which is there
+    /// and empty. `ring`: dom0's first connection is dom0's own ring. The domains that the transcript takes
+    /// for granted are introduced; one that `needs: world` introduces its own.
     public init(for transcript: Transcript, in directory: String, ring: Bool) throws {
         self.directory = directory
         hasRing = ring
