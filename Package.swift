@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 import PackageDescription
 
 /// What every target of ours is compiled with.
@@ -8,9 +8,11 @@ let strict: [SwiftSetting] = [
 ]
 
 /// The core and its values also build for bare metal (Embedded Swift); what cannot is an error already here.
+/// Without unsafe flags, which packages that want the modules' SDK by its version would be refused for.
 let embeddable: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
-    .unsafeFlags(["-warnings-as-errors", "-Wwarning", "EmbeddedRestrictions"]),
+    .treatAllWarnings(as: .error),
+    .treatWarning("EmbeddedRestrictions", as: .error),
 ]
 
 let package = Package(
@@ -20,6 +22,8 @@ let package = Package(
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
+        .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -30,11 +34,25 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(name: "CXenStorePlugin"),
+        .target(
+            name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
+            swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
+            name: "MemoryStore", dependencies: ["XenStorePlugin"],
+            path: "Plugins/MemoryStore/Sources/MemoryStore", swiftSettings: embeddable),
+        .target(
+            name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
+            path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
+                "CXenStorePlugin", "CYAML",
+            ],
             swiftSettings: strict),
         .target(
             name: "XenStoreClient", dependencies: ["XenStoreTypes", "XenStoreRing", "CLinux"],
@@ -42,7 +60,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "XenStoreHost", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(
@@ -68,7 +87,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "XenStoreTestKit",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -96,6 +117,27 @@ let package = Package(
             dependencies: [
                 "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "module-cost",
+            dependencies: ["XenStoreHost", "XenStore", "XenStorePlugin", "CXenStorePlugin"],
+            path: "Tests/ModuleCost", swiftSettings: strict),
+        .testTarget(
+            name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ABITests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "CXenStorePlugin", "XenStoreTestKit",
+            ],
+            path: "Tests/ABI", exclude: ["fixtures"], swiftSettings: strict),
+        .testTarget(
+            name: "PluginTests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
+                "MemoryStore",
+                "XenStoreTestKit",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

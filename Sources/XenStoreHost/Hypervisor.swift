@@ -50,6 +50,8 @@ protocol Hypervisor: AnyObject {
     func domain(_ id: DomainID) -> DomainIdentity?
     /// All that exist, for the start.
     func domains() -> [DomainID]
+    /// Tells this boot of the host from others; nil: as the machine's kernel does.
+    var bootID: String? { get }
 
     // MARK: Pages
 
@@ -71,6 +73,7 @@ protocol Hypervisor: AnyObject {
 extension Hypervisor {
     var isEdgeTriggered: Bool { false }
     var hasMorePending: Bool { false }
+    var bootID: String? { nil }
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool { false }
     func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure) {}
 }
