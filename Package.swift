@@ -24,6 +24,7 @@ let package = Package(
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -47,6 +48,13 @@ let package = Package(
         .target(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
+        .target(
+            name: "AppendLogStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CLinux"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStore", swiftSettings: strict),
+        .target(
+            name: "AppendLogStoreModule", dependencies: ["AppendLogStore", "CXenStorePlugin"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStoreModule", swiftSettings: strict),
         .target(
             name: "XenStoreHost",
             dependencies: [
@@ -136,10 +144,16 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore",
+                "MemoryStore", "AppendLogStore",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),
+        .testTarget(
+            name: "AppendLogTests",
+            dependencies: [
+                "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
+                "XenStoreTestKit", "CLinux",
+            ], swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]
 )
