@@ -71,7 +71,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "AppendLogStore", "MemoryStore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -105,9 +105,13 @@ let package = Package(
         .executableTarget(
             name: "xenstore-conformance",
             dependencies: [
-                "XenStoreTestKit", "XenStoreHost", "MemoryStore",
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConformanceTests",
+            dependencies: ["xenstore-conformance", "CFaults", "AppendLogStoreModule"],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],

@@ -115,7 +115,9 @@ public struct BackendConformance {
         for at in Swift.stride(from: 1, through: calls, by: stride) {
             let place = try freshPlace()
             let said = try worker(place, environment: preload(at: at, kind: kind))
-            if said.status == 5 { throw fault("\(kind) at call \(at): a batch was submitted and never final") }
+            if said.status == 5 {
+                throw fault("\(kind) at call \(at): a batch was submitted and never final")
+            }
             let offered = min(batches, said.committed + 1)
             try check(place, history, least: said.committed, most: offered, "\(kind) at call \(at)")
         }

@@ -6,6 +6,7 @@
 
 import ArgumentParser
 import Glibc
+import AppendLogStore
 import MemoryStore
 import XenStore
 import XenStoreHost
@@ -161,7 +162,9 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [BuiltInModule(memoryStore.pointer)]
+    static let builtIn = [
+        BuiltInModule(memoryStore.pointer), BuiltInModule(appendLogStore.pointer),
+    ]
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
