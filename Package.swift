@@ -68,7 +68,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "MemoryStore", "AppendLogStore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),

@@ -16,8 +16,8 @@ import Testing
         ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
-            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "Glibc",
-            "ArgumentParser",
+            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "AppendLogStore",
+            "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],
