@@ -4,6 +4,7 @@
 // command line or the configuration is wrong, after one line on stderr for each mistake and with nothing
 // started; else the daemon's.
 
+import AppendLogStore
 import ArgumentParser
 import Glibc
 import AppendLogStore
