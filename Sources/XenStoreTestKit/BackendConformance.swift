@@ -115,7 +115,8 @@ public struct BackendConformance {
         for at in Swift.stride(from: 1, through: calls, by: stride) {
             let place = try freshPlace()
             let said = try worker(place, environment: preload(at: at, kind: kind))
-            if said.status == 5 {
+            // Where a sync has failed nobody can promise any more that the disk has what it was given.
+            if said.status == 5 && kind != "eio" {
                 throw fault("\(kind) at call \(at): a batch was submitted and never final")
             }
             let offered = min(batches, said.committed + 1)
