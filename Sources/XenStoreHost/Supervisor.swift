@@ -4,9 +4,9 @@
 //     caller ── background process: supervisor, whose number is in the pid file
 //                  └── worker: the daemon; another one after each that was killed
 //
-// The supervisor has one thread, and does nothing but wait for signals: SIGTERM, SIGINT and SIGHUP go on to the
-// worker. A worker that ends by itself ends it all, with its status, unless an earlier one has served: then
-// something has changed under it, and it is tried again. A worker dies with its supervisor.
+// The supervisor has one thread, and does nothing but wait for signals: SIGTERM, SIGINT and SIGHUP go on to
+// the worker. A worker that ends by itself ends it all, with its status, unless an earlier one has served:
+// then something has changed under it, and it is tried again. A worker dies with its supervisor.
 
 import CLinux
 import Glibc
