@@ -41,7 +41,10 @@ extension Server {
     /// looked at.
     public func commit() {
         guard let backend = commits.backend, tree.generation > commits.offered else { return }
-        if let retryAt = commits.retryAt, now < retryAt { return }
+        if let retryAt = commits.retryAt, now < retryAt {
+            if isPromiseGivenUp { setFinal(tree.generation) }
+            return
+        }
         let outcome = commits.batch.withBytes { records in
             records.withSpan { backend.commit(commits.sequence + 1, $0) }
         }
@@ -62,6 +65,9 @@ extension Server {
         }
         commits.room = commits.retryAt == nil ? backend.room : 0
     }
+
+    /// The store takes nothing, and the configuration says to go on all the same.
+    var isPromiseGivenUp: Bool { commits.retryAt != nil && configuration.continuesInMemory }
 
     /// The number of the batch that `commit` is about to offer; nil: nothing has changed.
     public var nextSequence: UInt64? {
@@ -131,7 +137,7 @@ extension Server {
     /// Throws ENOSPC if the backend has no room for what the request would add: records of so many `nodes`
     /// that have `bytes` of values and permissions between them.
     @inline(__always) func checkRoom(nodes: Int, bytes: Int) throws(ErrorName) {
-        if commits.room == .max { return }
+        if commits.room == .max || nodes + bytes == 0 { return }
         let needed = nodes * (StoreRecord.headSize + 16 + path.text.count) + bytes
         if commits.batch.count + needed <= commits.room || configuration.continuesInMemory { return }
         refuseForRoom()
@@ -170,8 +176,9 @@ extension Server {
         tree.generation != requestGeneration ? tree.generation : shown
     }
 
-    /// Whether everything that the connection has been told, and all that was done for it, is final.
-    public func isFinal(_ id: ConnectionID) -> Bool { self[id].barrier <= commits.final }
+    /// Whether the ring's slot may be published: all that it shows is final, and so is what the record of it
+    /// depends on. What has been queued since the slot was recorded does not count.
+    public func isFinal(_ id: ConnectionID) -> Bool { self[id].slotGeneration <= commits.final }
 
     /// What CONTROL says of the store.
     func addStoreReport(to line: inout Line) {
