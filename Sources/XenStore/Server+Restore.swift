@@ -22,6 +22,7 @@ extension Server {
         for number in image.domains.keys.sorted() {
             if let account = accounts.known(DomainID(number)) { fireRestored(account) }
         }
+        forgetTargets()
         for number in gone {
             let domain = DomainID(number)
             log(.notice, line("domain ", domain, " has ended while the daemon was down"))
@@ -51,6 +52,17 @@ extension Server {
         line.add(UInt32(domain.rawValue))
         line.add(after)
         return line
+    }
+
+    /// Targets that are introduced no more are none.
+    private func forgetTargets() {
+        for id in accounts.all {
+            guard let target = accounts.table[id].target else { continue }
+            let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[id].number))
+            if isIntroduced(target) && isIntroduced(domain) { continue }
+            accounts.table[id].target = nil
+            noteChange(id)
+        }
     }
 
     /// False: the domain is no more, or its ring cannot be had.

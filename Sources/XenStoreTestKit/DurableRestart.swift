@@ -87,6 +87,7 @@ extension DurableSimulation {
         }
         for (number, part) in parts.enumerated() {
             if number > 0 { try mayBeKilled(.afterFreeRecords) }
+            trace("frame for \(part.sequence)")
             journal.append(part)
             journal[journal.count - 1].marks = marks(of: part.bytes)
             guard image.add(part.bytes.span) else { throw disagreement("a frame that is none") }
@@ -164,6 +165,7 @@ extension DurableSimulation {
         kills += 1
         lostBatches += backend.onTheWay.count
         backend = backend.found()
+        backend.mode = random.chance(70) ? .final : .submitted
         world.forgetRings()
         rings = [:]
         image = SessionImage()
@@ -172,9 +174,12 @@ extension DurableSimulation {
             guard image.add(frame.bytes.span) else { throw disagreement("a frame that does not fit") }
             marks = frame.isAll ? frame.marks : marks.merging(frame.marks) { $1 }
         }
+        trace("RESTART at \(backend.sequence) of \(server.lastSequence), marks \(marks.mapValues { "\($0.index) ex \($0.line.executed) fed \($0.line.fed) epoch \($0.line.epoch)" })")
         try rollBack(marks)
+        matcher.restart()
         (world.attachFailure, reference.attachFailure, unnoticed) = (nil, nil, nil)
         for peer in peers { takeBack(peer, marks) }
+        firstSequence = backend.sequence
         server = Server(configuration, world: world, backend: backend)
         server.advance(to: now)
         let records = random.chance(50) ? backend.compacted(&random) : backend.records
@@ -222,6 +227,7 @@ extension DurableSimulation {
         reference.reboot(keeping: kept, quotas: firstQuotas)
         reference.isFull = false
         reference.domains = [0: ReferenceDomain(uniqueID: UInt64(reboots))]
+        firstSequence = backend.sequence
         server = Server(configuration, world: world, backend: backend)
         server.advance(to: now)
         if server.recover(backend.records, sequence: backend.sequence, boot: boot, keep: kept) {
@@ -239,8 +245,10 @@ extension DurableSimulation {
             throw disagreement("no batch \(backend.sequence)")
         }
         reference = checkpoint.reference.copy()
+        reference.isReplaying = true
         var replay = Replay(self, checkpoint, marks)
         for index in checkpoint.index..<past.log.count {
+            trace("\(replay.happensAgain(past.log[index], index) ? "again" : "LOST") \(index) \("\(past.log[index])".prefix(300))")
             if replay.happensAgain(past.log[index], index) {
                 try replay.repeat(past.log[index])
             } else {
@@ -248,6 +256,7 @@ extension DurableSimulation {
             }
         }
         try replay.finish()
+        reference.isReplaying = false
         reference.domains = domains
         reference.isFull = false
         for (domain, mark) in marks {
@@ -265,6 +274,7 @@ private struct Replay {
     /// How far each connection's output has been compared, and how many beginnings it has had.
     private var positions: [Int: Int] = [:]
     private var epochs: [Int: Int] = [:]
+    private var matcher = OutputMatcher()
 
     init(
         _ simulation: DurableSimulation, _ checkpoint: Past.Checkpoint, _ marks: [UInt16: JournalFrame.Mark]
@@ -296,8 +306,8 @@ private struct Replay {
         case .request(let peer, let message, _, _):
             reference.handle(peer.key, message)
         case .sent(let peer, let count, _):
-            // A socket may have been sent what was about to be lost.
-            reference.sent(peer.key, peer.ring == nil ? min(count, reference.unsentCount(peer.key)) : count)
+            // What was sent to a socket, or in an earlier beginning, has perhaps not been compared.
+            reference.sent(peer.key, min(count, reference.unsentCount(peer.key)))
         case .reconnect(let peer):
             reference.reconnect(peer.ring!)
             beginAnew(peer)
@@ -337,7 +347,7 @@ private struct Replay {
         for item in expected {
             // A socket has seen a beginning only.
             if peer.ring == nil && rest.isEmpty { break }
-            if let problem = simulation.matcher.match(item, &rest, isPrefix: peer.ring == nil) {
+            if let problem = matcher.match(item, &rest, isPrefix: peer.ring == nil) {
                 throw simulation.disagreement(
                     "\(peer.subject) was shown what depends on a lost batch: \(problem)")
             }

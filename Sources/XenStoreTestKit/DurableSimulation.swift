@@ -114,6 +114,8 @@ public final class DurableSimulation {
     }
 
     struct Killed: Error {}
+    nonisolated(unsafe) public static var traces = false
+    func trace(_ t: @autoclosure () -> String) { if Self.traces { print("    turn \(turn): \(t())") } }
 
     public let world = TestWorld(domains: [0])
     public internal(set) var reference = ReferenceStore()
@@ -137,6 +139,8 @@ public final class DurableSimulation {
     var now: UInt64 = 1_000_000_000
     var hasMoved = false
     var past = Past()
+    /// The number of the batch with which this daemon has begun.
+    var firstSequence: UInt64 = 0
     var unnoticed: UInt16?
     var lastRequestID: UInt32 = 0
     /// How often the daemon was killed, and the host started anew; requests that were carried out a second
@@ -207,6 +211,7 @@ public final class DurableSimulation {
     public func run(_ steps: [DurableStep]) throws {
         for (number, step) in steps.enumerated() {
             do {
+                if Self.traces { print("step \(number): \(step)") }
                 try take(step)
             } catch var found as Disagreement {
                 found.step = number
@@ -235,6 +240,7 @@ public final class DurableSimulation {
     func mayBeKilled(_ moment: Moment) throws {
         guard let first = armed.first, first.turns <= 0, first.moment == moment else { return }
         armed.removeFirst()
+        trace("KILLED \(moment)")
         throw Killed()
     }
 }

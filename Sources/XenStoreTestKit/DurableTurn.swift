@@ -80,6 +80,7 @@ extension DurableSimulation {
                 throw disagreement("\(peer.subject) receives \(message), which was not queued next")
             }
             peer.taken += 1
+            matcher.show(message)
             peer.delivery.messages += 1
             if !message.isEvent { peer.delivery.replies += 1 }
         }
@@ -100,7 +101,7 @@ extension DurableSimulation {
     private func isWaiting(_ ring: Ring) -> Bool { ring.slot != nil && ring.stagedTurn != turn }
 
     private func serve(_ ring: Ring) throws {
-        if isWaiting(ring) { return }
+        if isWaiting(ring) || ring.slot?.isRestarted == true { return }
         if ring.page.isReconnectRequested {
             server.reconnect(ring.connection)
             reference.reconnect(ring.peer.ring!)
@@ -144,6 +145,7 @@ extension DurableSimulation {
             if isSame { peer.line.fed += count }
             if !isWhole { continue }
             if isSame { (peer.line.executed, peer.line.fed) = (peer.line.executed + 1, 0) }
+            trace("peer \(peer.key) carries out \(head.message.map { "\($0)" } ?? "oversized") gen")
             if let message = head.message { reference.handle(peer.key, message) } else { try breakOff(peer) }
             // A reservation would make others wait; tests of their own cover that.
             if let deadline = server.nextDeadline, deadline <= now + 20_000_000 {
@@ -266,6 +268,7 @@ extension DurableSimulation {
         for domain in rings.keys.sorted() {
             guard let ring = rings[domain], let slot = ring.slot else { continue }
             if !server.isFinal(ring.connection) { continue }
+            trace("publish \(domain) \(slot)")
             if slot.isRestarted {
                 show(ring)
             } else if ring.isActive {
@@ -312,6 +315,7 @@ extension DurableSimulation {
             }
             if messages.isEmpty { continue }
             peer.line.stream += messages
+            trace("peer \(peer.key) queued \(messages)")
             peer.line.queued += messages.map(\.bytes.count)
             reference.addUnsent(peer.key, messages)
         }

@@ -12,6 +12,9 @@ struct OutputMatcher {
     }
 
     private var generations: [String: Generation] = [:]
+    /// The paths of parts that were queued, by request; and what was last shown of each.
+    private var paths: [UInt32: String] = [:]
+    private var shown: [String: [UInt8]] = [:]
 
     /// Nil if the next messages are the expected ones, which are then removed. `isPrefix`: not all events of a
     /// change need be there.
@@ -34,11 +37,25 @@ struct OutputMatcher {
             guard let got = actual.popFirst(), got.type == request.type else {
                 return "expected a part of a list"
             }
-            if request.transactionID == 0, let problem = checkGeneration(got, path, listing, change) {
-                return problem
+            if request.transactionID == 0 {
+                paths[request.requestID] = path
+                if let problem = checkGeneration(got, path, listing, change) { return problem }
             }
             return checkPart(got.payload, list, offset)
         }
+    }
+
+    /// The message has reached its peer.
+    mutating func show(_ message: Message) {
+        guard message.type == MessageType.directoryPart.rawValue, let path = paths[message.requestID] else {
+            return
+        }
+        shown[path] = Array(message.payload.prefix { $0 != 0 })
+    }
+
+    /// After a restart every list must show another generation than before.
+    mutating func restart() {
+        generations = shown.mapValues { Generation(text: $0, listing: -1, change: -1) }
     }
 
     private func areEqual(_ got: [[UInt8]], _ events: [[UInt8]], isPrefix: Bool) -> Bool {

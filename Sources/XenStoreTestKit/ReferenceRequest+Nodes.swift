@@ -7,7 +7,10 @@ extension ReferenceRequest {
         get {
             message.transactionID == 0 || isDiscarded ? nil : connection.transactions[message.transactionID]
         }
-        nonmutating set { connection.transactions[message.transactionID] = newValue }
+        nonmutating set {
+            // Where there was none, Swift sets none, too.
+            if let newValue { connection.transactions[message.transactionID] = newValue }
+        }
     }
 
     /// What the request changes is thrown away.

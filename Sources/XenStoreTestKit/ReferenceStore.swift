@@ -30,6 +30,8 @@ public final class ReferenceStore {
     public var domains: [UInt16: ReferenceDomain]?
     /// Whether domains can be introduced.
     public var hasHypervisor = false
+    /// What has been carried out before is carried out once more: the end of a domain comes later.
+    var isReplaying = false
     /// The store takes nothing that would make it grow.
     public var isFull = false
     /// What the host answers when it is to attach a ring; nil: it can.

@@ -16,7 +16,7 @@ private func failure(_ seed: UInt64, _ steps: [DurableStep]) -> Disagreement? {
         try DurableSimulation(seed: seed).run(steps)
         return nil
     } catch {
-        return error as? Disagreement ?? Disagreement(step: -1, description: "\(error)")
+        return error as? Disagreement
     }
 }
 
