@@ -126,6 +126,7 @@ extension Server {
         let connection = request.connection
         if type.needsPrivilege(request.payload) && !connection.isPrivileged { throw .acces }
         if connection.isReadOnly && type.isChanging { throw .rofs }
+        if commits.final != .max && type.tellsOfDomains { shown = domainsGeneration }
         let number = request.header.transactionID
         if number == 0 || type == .watch || type == .unwatch { return type }
         request.transaction = transactions.find(connection.id, number)
@@ -217,6 +218,16 @@ extension MessageType {
             true
         // With a domain id only.
         case .getFeature: !payload.isEmpty
+        default: false
+        }
+    }
+
+    /// The requests whose reply, or refusal, shows what is known of a domain.
+    var tellsOfDomains: Bool {
+        switch self {
+        case .introduce, .release, .isDomainIntroduced, .resume, .setTarget, .getFeature, .setFeature,
+            .getQuota, .setQuota:
+            true
         default: false
         }
     }
