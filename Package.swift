@@ -134,6 +134,10 @@ let package = Package(
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),
+        .testTarget(
+            name: "RestartTests",
+            dependencies: ["XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]
 )

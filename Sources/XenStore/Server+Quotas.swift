@@ -127,7 +127,9 @@ extension Server {
             setLimit(quota, value)
         } else {
             let domain = try existingDomain(strings[0], request, noting: true)
-            accounts.setLimit(accounts.account(of: domain), quota, value)
+            let account = accounts.account(of: domain)
+            accounts.setLimit(account, quota, value)
+            note(account)
         }
         replyOK(request)
     }
