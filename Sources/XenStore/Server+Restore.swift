@@ -17,7 +17,12 @@ extension Server {
             guard let recorded = image.domains[number] else { continue }
             if !restore(DomainID(number), recorded) { gone.append(number) }
         }
-        for id in accounts.all { fireRestored(id) }
+        for id in accounts.all {
+            if let target = accounts.table[id].target, !isIntroduced(target) {
+                accounts.table[id].target = nil
+            }
+            fireRestored(id)
+        }
         for number in gone {
             let domain = DomainID(number)
             log(.notice, line("domain ", domain, " has ended while the daemon was down"))

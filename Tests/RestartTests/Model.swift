@@ -101,10 +101,8 @@ struct Model {
     }
 
     private mutating func apply(_ operation: Operation) -> Answer {
-        let before = live
-        let answer = operation.applied(to: &live, valueMax: valueMax)
-        if live != before { version += 1 }
-        return answer
+        if operation.changes(live) { version += 1 }
+        return operation.applied(to: &live, valueMax: valueMax)
     }
 
     private func inside(_ asked: Asked) -> [(answer: Answer, after: Model)] {
@@ -115,7 +113,9 @@ struct Model {
             after.transactions[asked.transaction] = nil
             var changed = transaction
             let answer = asked.operation.applied(to: &changed.view, valueMax: valueMax)
-            changed.changes.append(asked.operation)
+            if answer == .done && asked.operation.changes(transaction.view) {
+                changed.changes.append(asked.operation)
+            }
             after.transactions[asked.transaction] = changed
             all.append((answer, after))
         }
@@ -184,6 +184,17 @@ struct Model {
 }
 
 extension Operation {
+    /// Whether it would change nodes that are these: to remove what is not there, and to make what is there,
+    /// changes nothing, and does not conflict with others' changes.
+    func changes(_ nodes: Model.Nodes) -> Bool {
+        switch self {
+        case .write, .setPermissions: true
+        case .makeDirectory(let path): nodes[path] == nil
+        case .remove(let path): nodes[path] != nil
+        default: false
+        }
+    }
+
     /// What becomes of `nodes`, and the answer, for an operation that is about nodes.
     func applied(to nodes: inout Model.Nodes, valueMax: Int) -> Answer {
         switch self {

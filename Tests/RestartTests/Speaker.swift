@@ -142,7 +142,7 @@ final class Speaker {
     private func askForTransaction(_ random: inout SplitMix64) {
         if let id = open.first, open.count > 2 || random.chance(50) {
             open.removeFirst()
-            ask(.end(random.chance(85)), transaction: id)
+            askToEnd(id, commit: random.chance(85))
         } else if let next = nextOpen, open.count < 3 {
             open.append(next)
             nextOpen = next + 1
@@ -150,6 +150,16 @@ final class Speaker {
         } else if open.isEmpty && asked.isEmpty {
             ask(.start)
         }
+    }
+
+    /// After two EAGAINs in a row a transaction would be one that sees more than its snapshot (specification,
+    /// section C). So another one is given up in between.
+    private func askToEnd(_ id: UInt32, commit: Bool) {
+        ask(.end(commit), transaction: id)
+        guard commit, let next = nextOpen else { return }
+        nextOpen = next + 1
+        ask(.start)
+        ask(.end(false), transaction: next)
     }
 
     private func askToWatch(_ random: inout SplitMix64) {
@@ -247,6 +257,7 @@ final class Speaker {
     /// The daemon has died, or is about to be told to.
     func daemonDied() {
         numberAtKill = number
+        note("---- the daemon has died before #\(number)")
         model.daemonDied(before: number)
         for token in watched.keys { watched[token]?.events = 0 }
     }
@@ -294,11 +305,14 @@ final class Speaker {
 
     func note(_ line: @autoclosure () -> String) {
         lately.append(line())
-        if lately.count > 400 { lately.removeFirst(200) }
+        if lately.count > 40000 { lately.removeFirst(20000) }
     }
 
+    /// All that it remembers of what it did.
+    var trace: String { name + "\n" + lately.joined(separator: "\n") + "\n" }
+
     func broken(_ text: String) -> Broken {
-        let last = lately.suffix(60).joined(separator: "\n    ")
+        let last = lately.suffix(30).joined(separator: "\n    ")
         return Broken("\(name): \(text)\n  what it did last:\n    \(last)")
     }
 }

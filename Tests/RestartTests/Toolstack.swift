@@ -101,6 +101,7 @@ final class Toolstack {
         switch slot.state {
         case .gone: try create(slot, &random)
         case .dying:
+            speaker.note("---- domain \(slot.id) is forgotten")
             try host.host.forget(DomainID(slot.id))
             slot.state = .gone
         case .running, .shutDown:
@@ -118,6 +119,7 @@ final class Toolstack {
             case 3 where slot.state == .running:
                 try random.chance(50)
                     ? host.host.shutDown(DomainID(slot.id)) : host.host.crash(DomainID(slot.id))
+                speaker.note("---- domain \(slot.id) shuts down")
                 slot.state = .shutDown
                 slot.releases += 1
                 slot.owesRelease = true
@@ -139,6 +141,7 @@ final class Toolstack {
 
     /// What was the domain's is its no more.
     private func end(_ slot: Slot) {
+        speaker.note("---- domain \(slot.id) ends")
         slot.guest = nil
         slot.generation += 1
         slot.releases += 1
@@ -150,6 +153,7 @@ final class Toolstack {
 
     private func create(_ slot: Slot, _ random: inout SplitMix64) throws {
         births += 1
+        speaker.note("---- domain \(slot.id) is made")
         try host.host.create(DomainID(slot.id))
         introduce(slot, &random)
     }
@@ -159,7 +163,7 @@ final class Toolstack {
         slot.state = .leaving
         speaker.ask(.release, ["\(slot.id)"]) { [unowned slot] reply in
             if reply.errorName != nil { throw Broken("RELEASE \(slot.id): \(reply)") }
-            slot.state = .dying
+            if slot.state == .leaving { slot.state = .dying }
         }
         if thenAgain { introduce(slot, &random) }
     }

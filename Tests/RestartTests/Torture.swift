@@ -1,6 +1,7 @@
 // A run: load from guests and clients, a kill, a new start, and the question whether everything is as it was
 // acknowledged. The seed decides everything but when the processes get their turns.
 
+import Foundation
 import Glibc
 import XenStoreTestKit
 import XenStoreTypes
@@ -37,6 +38,14 @@ final class Torture {
     private var sockets: [Speaker] { clients + [publisher] }
     private var guests: [Speaker] { toolstack.slots.compactMap(\.guest) }
     private var speakers: [Speaker] { guests + sockets + [toolstack.speaker] }
+
+    /// Leaves what everybody did beside the daemon's files.
+    func writeTraces() {
+        for speaker in speakers {
+            let path = "\(host.directory)/trace of \(speaker.name)"
+            try? speaker.trace.write(toFile: path, atomically: false, encoding: .utf8)
+        }
+    }
 
     // MARK: The run
 

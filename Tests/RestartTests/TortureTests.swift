@@ -26,6 +26,7 @@ import Testing
                 try torture.run(seconds: min(left, 30))
             } catch {
                 torture.host.kill()
+                torture.writeTraces()
                 Issue.record(
                     """
                     \(error)
