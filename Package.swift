@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 import PackageDescription
 
 /// What every target of ours is compiled with.
@@ -8,9 +8,11 @@ let strict: [SwiftSetting] = [
 ]
 
 /// The core and its values also build for bare metal (Embedded Swift); what cannot is an error already here.
+/// Without unsafe flags, which packages that want the modules' SDK by its version would be refused for.
 let embeddable: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
-    .unsafeFlags(["-warnings-as-errors", "-Wwarning", "EmbeddedRestrictions"]),
+    .treatAllWarnings(as: .error),
+    .treatWarning("EmbeddedRestrictions", as: .error),
 ]
 
 let package = Package(
@@ -22,6 +24,7 @@ let package = Package(
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -46,6 +49,13 @@ let package = Package(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
         .target(
+            name: "AppendLogStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CLinux"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStore", swiftSettings: strict),
+        .target(
+            name: "AppendLogStoreModule", dependencies: ["AppendLogStore", "CXenStorePlugin"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStoreModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
@@ -58,7 +68,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "MemoryStore", "AppendLogStore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -117,6 +127,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "module-cost",
+            dependencies: ["XenStoreHost", "XenStore", "XenStorePlugin", "CXenStorePlugin"],
+            path: "Tests/ModuleCost", swiftSettings: strict),
         .testTarget(
             name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
             swiftSettings: strict),
@@ -130,7 +144,7 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore",
+                "MemoryStore", "AppendLogStore",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),
@@ -138,6 +152,12 @@ let package = Package(
             name: "RestartTests",
             dependencies: ["XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux"],
             swiftSettings: strict),
+        .testTarget(
+            name: "AppendLogTests",
+            dependencies: [
+                "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
+                "XenStoreTestKit", "CLinux",
+            ], swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]
 )
