@@ -7,6 +7,7 @@
 import AppendLogStore
 import ArgumentParser
 import Glibc
+import AppendLogStore
 import MemoryStore
 import XenStore
 import XenStoreHost

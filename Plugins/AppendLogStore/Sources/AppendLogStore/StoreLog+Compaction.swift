@@ -179,6 +179,6 @@ extension StoreLog {
 
 extension RecordLog {
     func append(_ sequence: UInt64, _ payload: [UInt8]) throws(LogFailure) {
-        try payload.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in try append(sequence, bytes) }
+        _ = try payload.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in try append(sequence, bytes) }
     }
 }
