@@ -163,6 +163,10 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
+            name: "RestartTests",
+            dependencies: ["XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
             name: "AppendLogTests",
             dependencies: [
                 "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
