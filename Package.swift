@@ -21,6 +21,7 @@ let package = Package(
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -43,6 +44,14 @@ let package = Package(
         .target(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
+        .systemLibrary(name: "CTDB", pkgConfig: "tdb", providers: [.apt(["libtdb-dev"])]),
+        .target(
+            name: "TDBFileStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CTDB", "CLinux"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStore", swiftSettings: strict),
+        .target(
+            name: "TDBFileStoreModule", dependencies: ["TDBFileStore", "CXenStorePlugin"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStoreModule", swiftSettings: strict),
         .target(
             name: "XenStoreHost",
             dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
@@ -107,6 +116,13 @@ let package = Package(
             dependencies: [
                 "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "TDBFileTests",
+            dependencies: [
+                "TDBFileStore", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes", "XenStoreLog",
+                "XenStoreTestKit", "CTDB",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
