@@ -15,11 +15,15 @@ import XenStorePlugin
 
 enum Applied {
     static let version: UInt32 = 1
-    static let keyBytes = [0x01] + Array("tdb-file".utf8)
+    nonisolated(unsafe) private static let keyBytes: ByteBuffer = {
+        let key = ByteBuffer(capacity: 16)
+        key.append(byte: 0x01)
+        for byte in "tdb-file".utf8 { key.append(byte: byte) }
+        return key
+    }()
+    private static var key: UnsafeRawBufferPointer { keyBytes.bytes }
 
-    static func isKey(_ key: UnsafeRawBufferPointer) -> Bool {
-        key.count == keyBytes.count && key.elementsEqual(keyBytes)
-    }
+    static func isKey(_ key: UnsafeRawBufferPointer) -> Bool { key.isEqual(to: self.key) }
 
     /// Nil where this is no such note; throws where it is of a newer daemon.
     static func decode(_ value: UnsafeRawBufferPointer, _ path: String) throws(PluginFailure) -> UInt64? {
@@ -36,11 +40,9 @@ enum Applied {
 
     /// The note's number; nil if the file has none.
     static func read(from file: TDBFile) throws(PluginFailure) -> UInt64? {
-        try keyBytes.withUnsafeBytes { key throws(PluginFailure) in
-            try file.fetch(key) { found throws(PluginFailure) in
-                guard let found else { return nil }
-                return try decode(found, file.path)
-            }
+        try file.fetch(key) { found throws(PluginFailure) in
+            guard let found else { return nil }
+            return try decode(found, file.path)
         }
     }
 
@@ -50,8 +52,6 @@ enum Applied {
         value.append(version)
         value.append(UInt32(0))
         value.append(sequence)
-        try keyBytes.withUnsafeBytes { key throws(PluginFailure) in
-            try file.store(key, value.bytes, isNew: false)
-        }
+        try file.store(key, value.bytes, isNew: false)
     }
 }

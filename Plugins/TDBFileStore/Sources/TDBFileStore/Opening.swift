@@ -84,20 +84,24 @@ struct Opening {
     ) throws(PluginFailure) {
         let new = path + ".new"
         unlink(new)
-        do throws(PluginFailure) {
-            let file = try TDBFile(new, creating: true, syncing: syncing)
-            let outcome = try file.transaction { () throws(PluginFailure) in
-                try group.apply(to: file)
-                try Applied.write(batch, to: file)
-            }
-            guard outcome == .done else {
-                throw PluginFailure("\(new): locked by another process", errno: EWOULDBLOCK)
-            }
-        }
+        try fill(new, group, batch, syncing)
         guard rename(new, path) == 0 else {
             throw PluginFailure("\(path): cannot be put in place: \(errorText(errno))", errno: errno)
         }
         if syncing { try syncDirectory(of: path) }
+    }
+
+    private static func fill(
+        _ new: String, _ group: Group, _ batch: UInt64, _ syncing: Bool
+    ) throws(PluginFailure) {
+        let file = try TDBFile(new, creating: true, syncing: syncing)
+        let outcome = try file.transaction { () throws(PluginFailure) in
+            try group.apply(to: file)
+            try Applied.write(batch, to: file)
+        }
+        guard outcome == .done else {
+            throw PluginFailure("\(new): locked by another process", errno: EWOULDBLOCK)
+        }
     }
 
     private static func syncDirectory(of path: String) throws(PluginFailure) {

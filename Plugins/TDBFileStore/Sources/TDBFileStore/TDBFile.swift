@@ -163,7 +163,7 @@ final class TDBFile {
         withoutActuallyEscaping(visit) { visit in
             let visitor = Visitor(visit)
             let world = Unmanaged.passUnretained(visitor).toOpaque()
-            return tdb_check(tdb, { Self.visitor($2).see($0, $1) ? 0 : -1 }, world) == 0
+            return tdb_check(tdb, { TDBFile.visitor($2).see($0, $1) ? 0 : -1 }, world) == 0
         }
     }
 
@@ -172,7 +172,7 @@ final class TDBFile {
         withoutActuallyEscaping(visit) { visit in
             let visitor = Visitor(visit)
             let world = Unmanaged.passUnretained(visitor).toOpaque()
-            let count = tdb_traverse_read(tdb, { Self.visitor($3).see($1, $2) ? 0 : 1 }, world)
+            let count = tdb_traverse_read(tdb, { TDBFile.visitor($3).see($1, $2) ? 0 : 1 }, world)
             return count >= 0 && visitor.isContent
         }
     }
@@ -182,7 +182,7 @@ final class TDBFile {
         withoutActuallyEscaping(visit) { visit in
             let visitor = Visitor(visit)
             let world = Unmanaged.passUnretained(visitor).toOpaque()
-            tdb_rescue(tdb, { _ = Self.visitor($2).see($0, $1) }, world)
+            tdb_rescue(tdb, { _ = TDBFile.visitor($2).see($0, $1) }, world)
         }
     }
 

@@ -73,9 +73,12 @@ public final class TDBFileStore: StoreBackend {
     private func hand(
         _ batch: inout [UInt8], _ receive: (UnsafeRawBufferPointer) throws(PluginFailure) -> Void
     ) throws(PluginFailure) {
-        if !batch.isEmpty {
-            try batch.withUnsafeBytes { bytes throws(PluginFailure) in try receive(bytes) }
+        var failure: PluginFailure?
+        batch.withUnsafeBytes { bytes in
+            if bytes.isEmpty { return }
+            do throws(PluginFailure) { try receive(bytes) } catch { failure = error }
         }
+        if let failure { throw failure }
         batch.removeAll(keepingCapacity: true)
     }
 

@@ -55,12 +55,12 @@ struct TDBHeader {
         let size = try check(descriptor, path)
         if size == 0 { return .empty }
         guard size <= Int(UInt32.max) else { return .damaged("it has \(size) bytes, more than a tdb can") }
-        var bytes = [UInt8](repeating: 0, count: Self.size)
-        let count = bytes.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, $0.count, 0) }
+        let header = ByteBuffer(capacity: Self.size)
+        let count = pread(descriptor, header.extend(Self.size), Self.size, 0)
         guard count == Self.size else {
             return .damaged("it has \(max(count, 0)) bytes, less than a tdb's header")
         }
-        return try bytes.withUnsafeBytes { bytes throws(PluginFailure) in try judge(bytes, size, path) }
+        return try judge(header.bytes, size, path)
     }
 
     /// The file's size.
