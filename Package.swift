@@ -20,6 +20,7 @@ let package = Package(
         .executable(name: "xenstore-bench", targets: ["xenstore-bench"]),
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
+        .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
     ],
@@ -54,7 +55,9 @@ let package = Package(
             path: "Plugins/TDBFileStore/Sources/TDBFileStoreModule", swiftSettings: strict),
         .target(
             name: "XenStoreHost",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CYAML"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CXenStorePlugin", "CYAML",
+            ],
             swiftSettings: strict),
         .target(
             name: "XenStoreClient", dependencies: ["XenStoreTypes", "XenStoreRing", "CLinux"],
@@ -62,7 +65,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "XenStoreHost", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .executableTarget(

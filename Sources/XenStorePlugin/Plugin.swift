@@ -13,7 +13,8 @@ import CXenStorePlugin
 /// The entry point of a shared object, in a target of its own so that several modules can be linked into one
 /// process, is
 ///
-///     @c(xenstore_plugin_entry) public func entry() -> UnsafePointer<xenstore_plugin> { memoryStore.pointer }
+///     @c(xenstore_plugin_entry)
+///     public func entry() -> UnsafePointer<xenstore_plugin> { memoryStore.pointer }
 public struct Plugin: @unchecked Sendable {
     public let pointer: UnsafePointer<xenstore_plugin>
 
