@@ -45,6 +45,7 @@ let package = Package(
         .target(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
+        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .systemLibrary(name: "CTDB", pkgConfig: "tdb", providers: [.apt(["libtdb-dev"])]),
         .target(
             name: "TDBFileStore",
@@ -121,6 +122,9 @@ let package = Package(
                 "xenstore-bench", "XenStoreTypes", "XenStoreRing", "CLinux",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
             swiftSettings: strict),
         .testTarget(
             name: "TDBFileTests",

@@ -13,6 +13,7 @@ import Testing
             "XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CXenStorePlugin", "CLinux", "CYAML",
             "Glibc",
         ],
+        "XenStoreLog": ["CLinux", "Glibc"],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
             "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "Glibc",

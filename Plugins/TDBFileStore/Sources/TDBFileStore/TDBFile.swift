@@ -49,12 +49,11 @@ final class TDBFile {
             let said = listener.last.isEmpty ? errorText(code) : listener.last
             throw PluginFailure("\(path): cannot be opened: \(said)", errno: code == 0 ? EIO : code)
         }
+        // `deinit` closes it from here on.
         self.tdb = tdb
         // Between daemons; the tools lock otherwise.
         guard flock(tdb_fd(tdb), LOCK_EX | LOCK_NB) == 0 else {
-            let code = errno
-            tdb_close(tdb)
-            throw PluginFailure("\(path): another daemon has it", errno: code)
+            throw PluginFailure("\(path): another daemon has it", errno: errno)
         }
     }
 
