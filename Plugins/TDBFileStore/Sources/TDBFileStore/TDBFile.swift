@@ -1,7 +1,9 @@
 // One tdb file, through libtdb. Unsafe code: libtdb's pointers end here.
 //
 // libtdb locks with fcntl, which ends for the whole process as soon as it closes any descriptor of the file:
-// while a `TDBFile` is open, nothing else in the process may open and close that file.
+// while a `TDBFile` is open, nothing else in the process may open and close that file. Of two daemons the
+// write-ahead log keeps one out: a flock of this file would outlive tdb_close, since libtdb 1.4 forgets
+// mappings of a file that has grown.
 
 import CTDB
 import Glibc
@@ -11,6 +13,9 @@ import XenStorePlugin
 final class TDBFile {
     /// A chain for every 16 nodes of a million: 256 KiB, of which a small tree touches a few pages.
     static let chains: Int32 = 65_521
+
+    /// libtdb keeps a list of all open files, which no lock of its own guards.
+    private static let openFiles = Lock()
 
     let path: String
     private let listener: Listener
@@ -43,21 +48,18 @@ final class TDBFile {
         listener = Listener()
         let flags = TDB_DISALLOW_NESTING | (syncing ? 0 : TDB_NOSYNC)
         let how = O_RDWR | O_NOFOLLOW | O_CLOEXEC | (creating ? O_CREAT | O_EXCL : 0)
-        errno = 0
-        guard let tdb = tdb_open_heard(path, Self.chains, flags, how, 0o600, listener.pointer) else {
-            let code = errno
+        let (opened, code) = Self.openFiles.locked { [listener] in
+            errno = 0
+            return (tdb_open_heard(path, Self.chains, flags, how, 0o600, listener.pointer), errno)
+        }
+        guard let tdb = opened else {
             let said = listener.last.isEmpty ? errorText(code) : listener.last
             throw PluginFailure("\(path): cannot be opened: \(said)", errno: code == 0 ? EIO : code)
         }
-        // `deinit` closes it from here on.
         self.tdb = tdb
-        // Between daemons; the tools lock otherwise.
-        guard flock(tdb_fd(tdb), LOCK_EX | LOCK_NB) == 0 else {
-            throw PluginFailure("\(path): another daemon has it", errno: errno)
-        }
     }
 
-    deinit { tdb_close(tdb) }
+    deinit { _ = Self.openFiles.locked { tdb_close(tdb) } }
 
     // MARK: Locks
 
