@@ -32,6 +32,13 @@ final class Lock: @unchecked Sendable {
         return try body()
     }
 
+    /// The same, unless another thread is in here: then nil, at once.
+    func lockedNow<R>(_ body: () -> R) -> R? {
+        guard pthread_mutex_trylock(mutex) == 0 else { return nil }
+        defer { pthread_mutex_unlock(mutex) }
+        return body()
+    }
+
     /// Waits for `wake`, until `deadline` (`monotonicNow`'s clock) at the latest. Only inside `locked`, which
     /// it leaves meanwhile; it may return without any reason.
     func wait(until deadline: UInt64 = .max) {

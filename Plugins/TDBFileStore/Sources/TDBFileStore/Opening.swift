@@ -46,8 +46,8 @@ struct Opening {
         isRescued = true
     }
 
-    /// What is wrong with the file; nil if nothing is.
-    private static func check(_ file: TDBFile, _ host: PluginHost) throws(PluginFailure) -> String? {
+    /// Locks the file, once no other process has a lock on it; 10 seconds are waited for that.
+    static func lock(_ file: TDBFile, _ host: PluginHost) throws(PluginFailure) {
         let begin = monotonicNow()
         var isTold = false
         while !file.tryLock() {
@@ -58,6 +58,11 @@ struct Opening {
             isTold = true
             usleep(20_000)
         }
+    }
+
+    /// What is wrong with the file; nil if nothing is.
+    private static func check(_ file: TDBFile, _ host: PluginHost) throws(PluginFailure) -> String? {
+        try lock(file, host)
         defer { file.unlock() }
         let isOurs = try Applied.read(from: file) != nil
         var wrong: String?

@@ -14,7 +14,7 @@ struct Settings {
         OptionDescription(
             "sync-interval", fallback: "1000", "milliseconds between two syncs with sync: interval"),
         OptionDescription(
-            "apply-interval", fallback: "200",
+            "apply-interval", fallback: "500",
             "milliseconds that changes are gathered before they are written to the tdb file"),
     ]
 
@@ -22,7 +22,7 @@ struct Settings {
     private(set) var sync = SyncMode.interval
     /// Nanoseconds.
     private(set) var syncInterval: UInt64 = 1_000_000_000
-    private(set) var applyInterval: UInt64 = 200_000_000
+    private(set) var applyInterval: UInt64 = 500_000_000
 
     /// Throws for a value that is none of those.
     init(_ options: [PluginOption]) throws(PluginFailure) {

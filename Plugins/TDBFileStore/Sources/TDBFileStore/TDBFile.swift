@@ -20,6 +20,7 @@ final class TDBFile {
     let path: String
     private let listener: Listener
     private let tdb: OpaquePointer
+    private var isOpen = true
 
     /// What libtdb has said last, for the messages of failures.
     private final class Listener {
@@ -59,7 +60,13 @@ final class TDBFile {
         self.tdb = tdb
     }
 
-    deinit { _ = Self.openFiles.locked { tdb_close(tdb) } }
+    deinit { close() }
+
+    /// Lets go of the file. Nothing may be asked of it afterwards; the second time nothing happens.
+    func close() {
+        if isOpen { _ = Self.openFiles.locked { tdb_close(tdb) } }
+        isOpen = false
+    }
 
     // MARK: Locks
 

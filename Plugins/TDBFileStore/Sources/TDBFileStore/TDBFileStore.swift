@@ -58,6 +58,9 @@ public final class TDBFileStore: StoreBackend {
         var batch: [UInt8] = []
         batch.reserveCapacity(1 << 18)
         var failure: PluginFailure?
+        // One lock instead of one a record.
+        try Opening.lock(file, host)
+        defer { file.unlock() }
         let isWhole = file.forEach { key, value in
             guard !Applied.isKey(key), let node = NodeRecord(value) else { return true }
             node.append(to: &batch, key: key)
@@ -132,6 +135,8 @@ public final class TDBFileStore: StoreBackend {
     public override func close() {
         syncer?.end()
         applier?.end()
+        applier = nil
+        file.close()
         log.close()
     }
 

@@ -18,7 +18,7 @@ final class WriteAhead: @unchecked Sendable {
     static let kind = "tdb-wal1"
     /// Bytes of batches in the current log from which on it gives way to the spare.
     static let limit = 8 << 20
-    /// Bytes that the loop finds ready, and those of them that only removals may use.
+    /// Bytes that the loop should find ready, and those of them that only removals may use.
     static let ready = 1 << 20
     static let reserve = 256 << 10
 
@@ -46,8 +46,8 @@ final class WriteAhead: @unchecked Sendable {
         self.syncing = syncing
         do throws(LogFailure) {
             logs = (
-                try RecordLog(path + ".wal", kind: Self.kind),
-                try RecordLog(path + ".wal2", kind: Self.kind)
+                try RecordLog(path + ".wal", kind: Self.kind, chunk: 4 << 20),
+                try RecordLog(path + ".wal2", kind: Self.kind, chunk: 4 << 20)
             )
         } catch { throw PluginFailure(error) }
         current = logs.current
@@ -162,24 +162,22 @@ final class WriteAhead: @unchecked Sendable {
     /// Bytes of records that the next batch may have where it lets the store grow.
     var room: UInt64 {
         var room = current.room
-        if room < Self.ready / 2, monotonicNow() >= nextAttempt {
-            // The applier has not come to it yet: rare, and a matter of microseconds.
-            if !prepare(current, Self.ready + Self.reserve) {
-                nextAttempt = monotonicNow() + 100_000_000
-            }
+        if room < Self.ready, monotonicNow() >= nextAttempt {
+            // The applier has not come to it yet, or the disk is full.
+            let isDone = preparing.lockedNow { prepare(current) }
+            if isDone == false { nextAttempt = monotonicNow() + 100_000_000 }
             room = current.room
         }
         return UInt64(max(0, room - Self.reserve))
     }
 
-    private func prepare(_ log: RecordLog, _ bytes: Int) -> Bool {
-        preparing.locked {
-            do throws(LogFailure) {
-                try log.prepare(bytes)
-                return true
-            } catch {
-                return false
-            }
+    /// Allocates what the log will need until it gives way to the other.
+    private func prepare(_ log: RecordLog) -> Bool {
+        do throws(LogFailure) {
+            try log.prepare(max(Self.limit - log.count, 0) + 2 * Self.ready)
+            return true
+        } catch {
+            return false
         }
     }
 
@@ -188,8 +186,8 @@ final class WriteAhead: @unchecked Sendable {
     /// Allocates what the loop will need next.
     func provide() {
         let log = lock.locked { logs.current }
-        if log.room < Self.ready + Self.reserve { _ = prepare(log, 2 * Self.ready) }
-        log.warm(64 << 10)
+        if log.room < 2 * Self.ready { _ = preparing.locked { prepare(log) } }
+        log.warm(256 << 10)
     }
 
     /// Empties the spare if everything in it is in the tdb file, which has all batches up to `applied`.
@@ -202,7 +200,7 @@ final class WriteAhead: @unchecked Sendable {
         do throws(LogFailure) {
             let empty = try full.successor()
             try empty.takeName(durably: syncing)
-            _ = prepare(empty, Self.ready)
+            _ = preparing.locked { prepare(empty) }
             // Nobody else changes the spare while it is not empty.
             lock.locked { (logs.spare, spareThrough) = (empty, nil) }
         } catch { throw PluginFailure(error) }
