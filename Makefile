@@ -16,7 +16,8 @@
 #   make fuzz           each fuzz target for FUZZ_SECONDS (600); findings and corpus under .build-fuzz
 #   make bench          xenstore-bench on our daemon; BENCH="ARG..." are its arguments
 #   make format         let swift format rewrite the sources
-#   make install        into DESTDIR and PREFIX (/usr/local): daemon, configuration where none is yet, systemd unit
+#   make install        into DESTDIR and PREFIX (/usr/local): daemon, modules, their header, configuration where none
+#                       is yet, systemd unit
 #   make deps           install Debian's packages that a build needs; every target asks for what it needs
 #   make clean          remove everything that these targets made
 #
@@ -30,7 +31,7 @@ SWIFTFLAGS ?=
 BENCH ?=
 
 swift_version := 6.3
-packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
+packages := libxen-dev libyaml-dev libtdb-dev tdb-tools pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
 sources := Sources Plugins Tests Package.swift
 
@@ -83,6 +84,9 @@ install:
 	@test -x .build/release/xenstored || { echo "make install: run 'make build' first" >&2; exit 1; }
 	install -D -m 755 .build/release/xenstored $(DESTDIR)$(PREFIX)/sbin/xenstored
 	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/xenstored $(DESTDIR)$(SYSCONFDIR)/xen
+	install -m 755 .build/release/libxenstore-*.so $(DESTDIR)$(PREFIX)/lib/xenstored
+	install -D -m 644 Sources/CXenStorePlugin/include/xenstore_plugin.h \
+		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
 	install -d -m 755 $(DESTDIR)$(UNITDIR)

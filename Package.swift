@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 import PackageDescription
 
 /// What every target of ours is compiled with.
@@ -8,9 +8,11 @@ let strict: [SwiftSetting] = [
 ]
 
 /// The core and its values also build for bare metal (Embedded Swift); what cannot is an error already here.
+/// Without unsafe flags, which packages that want the modules' SDK by its version would be refused for.
 let embeddable: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
-    .unsafeFlags(["-warnings-as-errors", "-Wwarning", "EmbeddedRestrictions"]),
+    .treatAllWarnings(as: .error),
+    .treatWarning("EmbeddedRestrictions", as: .error),
 ]
 
 let package = Package(
@@ -22,6 +24,7 @@ let package = Package(
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
         .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
     ],
     dependencies: [
@@ -33,6 +36,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
             name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
@@ -45,7 +49,13 @@ let package = Package(
         .target(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
-        .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
+        .target(
+            name: "AppendLogStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CLinux"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStore", swiftSettings: strict),
+        .target(
+            name: "AppendLogStoreModule", dependencies: ["AppendLogStore", "CXenStorePlugin"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStoreModule", swiftSettings: strict),
         .systemLibrary(name: "CTDB", pkgConfig: "tdb", providers: [.apt(["libtdb-dev"])]),
         .target(
             name: "TDBFileStore",
@@ -57,7 +67,8 @@ let package = Package(
         .target(
             name: "XenStoreHost",
             dependencies: [
-                "XenStoreTypes", "XenStore", "XenStoreRing", "CLinux", "CXen", "CXenStorePlugin", "CYAML",
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
+                "CXenStorePlugin", "CYAML",
             ],
             swiftSettings: strict),
         .target(
@@ -93,7 +104,9 @@ let package = Package(
             swiftSettings: strict),
         .target(
             name: "XenStoreTestKit",
-            dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux"],
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -123,14 +136,38 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "module-cost",
+            dependencies: ["XenStoreHost", "XenStore", "XenStorePlugin", "CXenStorePlugin"],
+            path: "Tests/ModuleCost", swiftSettings: strict),
         .testTarget(
             name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
             swiftSettings: strict),
         .testTarget(
+            name: "ABITests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "CXenStorePlugin", "XenStoreTestKit",
+            ],
+            path: "Tests/ABI", exclude: ["fixtures"], swiftSettings: strict),
+        .testTarget(
+            name: "PluginTests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
+                "MemoryStore", "AppendLogStore",
+                "XenStoreTestKit",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "AppendLogTests",
+            dependencies: [
+                "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
+                "XenStoreTestKit", "CLinux",
+            ], swiftSettings: strict),
+        .testTarget(
             name: "TDBFileTests",
             dependencies: [
                 "TDBFileStore", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes", "XenStoreLog",
-                "XenStoreTestKit", "CTDB",
+                "XenStoreTestKit", "CTDB", "CLinux",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

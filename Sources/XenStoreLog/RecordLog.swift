@@ -117,17 +117,18 @@ public final class RecordLog: @unchecked Sendable {
     }
 
     /// Gives this log, a successor, the name of the log that it was made for. At no instant does the name
-    /// lead to neither. `durably`: what is in it is synced before, and the name after.
+    /// lead to neither. Sync the log before, and its directory after, where both must outlive the host.
     ///
     /// Any thread. The log that has lost its name can still be appended to, read and synced; it is gone with
-    /// its last reference. Throws with the name unchanged, or, where only the last sync failed, changed.
-    public func takeName(durably: Bool) throws(LogFailure) {
+    /// its last reference. Throws with the name unchanged.
+    public func takeName() throws(LogFailure) {
         let place = shared.file.place
-        if durably { try sync() }
         guard renameat(place.directory, Self.successorName(place.name), place.directory, place.name) == 0
         else { throw LogFailure(place.path, "cannot take the place of the old log", errno) }
-        if durably { try place.sync() }
     }
+
+    /// Makes the log's name proof against the death of the host, as `sync` does for what is in it.
+    public func syncDirectory() throws(LogFailure) { try shared.file.place.sync() }
 
     /// Removes the file of a successor that will take nobody's place.
     public func abandon() { shared.file.place.remove(Self.successorName(shared.file.place.name)) }
@@ -135,9 +136,11 @@ public final class RecordLog: @unchecked Sendable {
     /// Puts `successor` in this log's place (`takeName`) and goes on in it. By the thread that appends.
     ///
     /// `successor` then stands for the old file, whose blocks are freed with its last reference: that may
-    /// take a while, on a thread of the caller's choice.
+    /// take a while, on a thread of the caller's choice. `durably`: what is in the successor is synced
+    /// before, and the name after. Throws with nothing replaced, unless only that last sync has failed.
     public func replace(by successor: RecordLog, durably: Bool) throws(LogFailure) {
-        try successor.takeName(durably: durably)
+        if durably { try successor.sync() }
+        try successor.takeName()
         let next = successor.shared
         pthread_mutex_lock(lock)
         let old = tail
@@ -146,6 +149,14 @@ public final class RecordLog: @unchecked Sendable {
         pthread_mutex_lock(successor.lock)
         successor.tail = old
         pthread_mutex_unlock(successor.lock)
+        if durably { try syncDirectory() }
+    }
+
+    /// Bytes that the file system has left for everybody.
+    public var free: Int {
+        var system = statvfs()
+        guard fstatvfs(shared.file.descriptor, &system) == 0 else { return 0 }
+        return Int(system.f_bavail) * Int(system.f_frsize)
     }
 
     // MARK: Reading it again

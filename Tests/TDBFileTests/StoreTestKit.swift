@@ -202,7 +202,7 @@ extension TDBFileStore {
             host: listener.host,
             options: [
                 option("path", path), option("sync", sync), option("apply-interval", "\(milliseconds)"),
-                option("sync-interval", "20"),
+                option("interval", "20"),
             ])
     }
 

@@ -7,7 +7,8 @@
 static char instance;
 
 static void *policy_open(const struct xenstore_plugin *plugin, const struct xenstore_host *host,
-			 const struct xenstore_option *options, size_t count, struct xenstore_failure *failure)
+			 const struct xenstore_option *options, size_t count,
+			 struct xenstore_failure *failure)
 {
 	(void)plugin, (void)host, (void)options, (void)count, (void)failure;
 	return &instance; /* it has no state */

@@ -49,11 +49,11 @@ public struct Module: @unchecked Sendable {
     /// The version of the interface that it is made for.
     public let interface: String
     public let options: [Option]
-    let plugin: UnsafePointer<xenstore_plugin>
+    public let plugin: UnsafePointer<xenstore_plugin>
     /// Nil: it is no backend.
-    let backend: xenstore_backend?
+    public let backend: xenstore_backend?
     /// Nil: it is no policy.
-    let policy: xenstore_policy?
+    public let policy: xenstore_policy?
 
     public var isBackend: Bool { backend != nil }
     public var isPolicy: Bool { policy != nil }

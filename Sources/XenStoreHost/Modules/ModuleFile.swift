@@ -15,7 +15,8 @@ func loadModule(_ path: String) throws(ModuleFault) -> Module {
     let real = String(cString: resolved)
     try checkOwners(real)
     guard let object = dlopen(real, RTLD_NOW | RTLD_LOCAL) else {
-        let reason = dlerror().map { String(cString: $0) } ?? "no reason is known"
+        var reason = dlerror().map { String(cString: $0) } ?? "no reason is known"
+        if reason.hasPrefix("\(real): ") { reason.removeFirst(real.count + 2) }
         throw ModuleFault("cannot be loaded: \(reason)")
     }
     guard let symbol = dlsym(object, XENSTORE_PLUGIN_ENTRY) else {

@@ -12,10 +12,11 @@ struct Settings {
             "sync", fallback: "interval",
             "what survives the host's death: always (every commit), interval (all but the last), never"),
         OptionDescription(
-            "sync-interval", fallback: "1000", "milliseconds between two syncs with sync: interval"),
+            "interval", fallback: "1000",
+            "milliseconds between two syncs with sync: interval, 1 to 3600000"),
         OptionDescription(
             "apply-interval", fallback: "500",
-            "milliseconds that changes are gathered before they are written to the tdb file"),
+            "milliseconds that changes are gathered before they go to the tdb file, 1 to 60000"),
     ]
 
     private(set) var path = "/var/lib/xenstored/tdb"
@@ -38,16 +39,18 @@ struct Settings {
                     throw .option(option, expected: "always, interval or never")
                 }
                 sync = mode
-            case "sync-interval": syncInterval = try Self.milliseconds(option)
-            case "apply-interval": applyInterval = try Self.milliseconds(option)
+            case "interval": syncInterval = try Self.milliseconds(option, max: 3_600_000)
+            case "apply-interval": applyInterval = try Self.milliseconds(option, max: 60_000)
             default: throw PluginFailure("\(option.place): tdb-file has no option \(option.key)")
             }
         }
     }
 
-    private static func milliseconds(_ option: PluginOption) throws(PluginFailure) -> UInt64 {
-        guard let number = UInt64(option.value), (1...60_000).contains(number) else {
-            throw .option(option, expected: "milliseconds from 1 to 60000")
+    private static func milliseconds(
+        _ option: PluginOption, max: UInt64
+    ) throws(PluginFailure) -> UInt64 {
+        guard let number = UInt64(option.value), (1...max).contains(number) else {
+            throw .option(option, expected: "milliseconds from 1 to \(max)")
         }
         return number * 1_000_000
     }
