@@ -155,9 +155,10 @@ struct DamageTests {
         let key = ByteBuffer()
         key.append(byte: 1)
         for byte in "tdb-file".utf8 { key.append(byte: byte) }
-        #expect(try file.transaction { () throws(PluginFailure) in
-            try file.store(key.bytes, value.bytes, isNew: false)
-        } == .done)
+        #expect(
+            try file.transaction { () throws(PluginFailure) in
+                try file.store(key.bytes, value.bytes, isNew: false)
+            } == .done)
         let failure = try refusal(path + "")
         #expect(failure.code == EBUSY || failure.code == EPROTO || failure.code == EIO)
         withExtendedLifetime(file) {}

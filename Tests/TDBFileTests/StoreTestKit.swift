@@ -170,7 +170,10 @@ extension Model {
         defer { self = model }
         return StoreRecord.forEach(in: bytes) { record in
             let key = String(decoding: record.key, as: UTF8.self)
-            guard record.kind == .put else { return model[key] = nil }
+            guard record.kind == .put else {
+                model[key] = nil
+                return
+            }
             let permissions = (0..<record.permissionCount).compactMap(record.permission)
             model[key] = Kept(
                 generation: record.generation, permissions: permissions, value: Array(record.value))

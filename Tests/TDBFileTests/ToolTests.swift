@@ -75,6 +75,16 @@ struct ToolTests {
         store.close()
     }
 
+    /// Whether another process is in a transaction: libtdb locks byte 8 meanwhile.
+    private func isLocked(_ descriptor: Int32) -> Bool {
+        var lock = flock()
+        lock.l_type = Int16(F_WRLCK)
+        lock.l_whence = Int16(SEEK_SET)
+        lock.l_start = 8
+        lock.l_len = 1
+        return fcntl(descriptor, F_GETLK, &lock) == 0 && lock.l_type != Int16(F_UNLCK)
+    }
+
     @Test func `a foreign lock delays the file and nobody else`() throws {
         let directory = TestDirectory()
         let path = directory / "tdb"
@@ -99,10 +109,12 @@ struct ToolTests {
         tool.standardOutput = outward
         try tool.run()
         defer { tool.terminate() }
-        try inward.fileHandleForWriting.write(contentsOf: Data("transaction_start\nkeys\n".utf8))
-        // Its answer to the second: the lock is held.
-        _ = outward.fileHandleForReading.availableData
-        usleep(200_000)
+        try inward.fileHandleForWriting.write(contentsOf: Data("transaction_start\n".utf8))
+        // Closed at the end: that drops the locks of this process.
+        let descriptor = open(path, O_RDWR | O_CLOEXEC)
+        defer { close(descriptor) }
+        for _ in 0..<5000 where !isLocked(descriptor) { usleep(2000) }
+        try #require(isLocked(descriptor))
 
         let begin = monotonicNow()
         try commit(500)

@@ -45,7 +45,9 @@ public final class TDBFileStore: StoreBackend {
         last = rest.last
         if rest.hasGap {
             try applyNow(&rest)
-            for name in try log.setAside() { host.log(.error, "\(settings.path): the log is kept as \(name)") }
+            for name in try log.setAside() {
+                host.log(.error, "\(settings.path): the log is kept as \(name)")
+            }
         }
         try start(rest, applied: applied)
         return last

@@ -199,11 +199,18 @@ final class WriteAhead: @unchecked Sendable {
         guard let full else { return }
         do throws(LogFailure) {
             let empty = try full.successor()
-            try empty.takeName(durably: syncing)
+            try Self.rename(empty, durably: syncing)
             _ = preparing.locked { prepare(empty) }
             // Nobody else changes the spare while it is not empty.
             lock.locked { (logs.spare, spareThrough) = (empty, nil) }
         } catch { throw PluginFailure(error) }
+    }
+
+    /// Gives an empty log its place.
+    private static func rename(_ empty: RecordLog, durably: Bool) throws(LogFailure) {
+        if durably { try empty.sync() }
+        try empty.takeName()
+        if durably { try empty.syncDirectory() }
     }
 
     /// Makes what has been appended when it is called proof against the death of the host.
@@ -225,7 +232,7 @@ final class WriteAhead: @unchecked Sendable {
             names.append(try keepUnderAnotherName(log.path))
             do throws(LogFailure) {
                 let empty = try log.successor()
-                try empty.takeName(durably: true)
+                try Self.rename(empty, durably: true)
                 if log === logs.current { logs.current = empty } else { logs.spare = empty }
             } catch { throw PluginFailure(error) }
         }
