@@ -245,7 +245,7 @@ func contents(of path: String) throws -> (model: Model, children: [String: Set<S
     var isGood = true
     isGood = file.isSound { key, value in Applied.isKey(key) || Opening.isRecord(key, value) }
     try #require(isGood)
-    _ = file.forEach { key, value in
+    _ = file.visitAll { key, value in
         guard !Applied.isKey(key), let node = NodeRecord(value) else { return true }
         let name = String(decoding: key, as: UTF8.self)
         var packed: [UInt8] = []

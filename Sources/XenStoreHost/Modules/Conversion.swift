@@ -118,9 +118,12 @@ private struct StoredTree {
         summary.sequence = try backend.recover { records in
             StoreRecord.forEach(in: records) { record in
                 let key = Array(record.key)
-                guard record.kind == .put else { return newest[key] = nil }
-                newest[key] = bytes.count..<bytes.count + record.bytes.count
-                bytes.append(contentsOf: record.bytes)
+                if record.kind == .put {
+                    newest[key] = bytes.count..<bytes.count + record.bytes.count
+                    bytes.append(contentsOf: record.bytes)
+                } else {
+                    newest[key] = nil
+                }
             }
         }
         (self.bytes, self.newest) = (bytes, newest)

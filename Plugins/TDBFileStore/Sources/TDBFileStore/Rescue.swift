@@ -165,7 +165,7 @@ final class ListedNodes {
     private func collect(_ file: TDBFile) {
         var ends: [Int] = []
         var listed = 0
-        _ = file.forEach { key, value in
+        _ = file.visitAll { key, value in
             guard isNodeKey(key), let node = NodeRecord(value) else { return true }
             node.forEachChild { name in
                 self.bytes.append(key)
@@ -180,7 +180,7 @@ final class ListedNodes {
             _ = names.number(of: bytes.bytes.part(start, end - start))
             start = end
         }
-        _ = file.forEach { key, _ in
+        _ = file.visitAll { key, _ in
             guard parentPath(of: key) != nil else { return true }
             if self.names.contains(key) {
                 listed += 1

@@ -176,7 +176,7 @@ final class TDBFile {
     }
 
     /// Hands every record to `visit`, until it returns false. False if it has, or the file is damaged.
-    func forEach(_ visit: Visit) -> Bool {
+    func visitAll(_ visit: Visit) -> Bool {
         withoutActuallyEscaping(visit) { visit in
             let visitor = Visitor(visit)
             let world = Unmanaged.passUnretained(visitor).toOpaque()

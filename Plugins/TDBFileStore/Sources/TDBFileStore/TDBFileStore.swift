@@ -63,7 +63,7 @@ public final class TDBFileStore: StoreBackend {
         // One lock instead of one a record.
         try Opening.lock(file, host)
         defer { file.unlock() }
-        let isWhole = file.forEach { key, value in
+        let isWhole = file.visitAll { key, value in
             guard !Applied.isKey(key), let node = NodeRecord(value) else { return true }
             node.append(to: &batch, key: key)
             guard batch.count >= 1 << 17 else { return true }

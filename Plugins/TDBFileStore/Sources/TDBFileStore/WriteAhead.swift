@@ -13,7 +13,8 @@ import Glibc
 import XenStoreLog
 import XenStorePlugin
 
-/// The pair of logs. `append`, `room` on the loop's thread; `recycle`, `provide` on the applier's; `sync` on any.
+/// The pair of logs. `append` and `room` belong to the loop's thread, `recycle` and `provide` to the
+/// applier's, `sync` to any.
 final class WriteAhead: @unchecked Sendable {
     static let kind = "tdb-wal1"
     /// Bytes of batches in the current log from which on it gives way to the spare.
