@@ -23,6 +23,8 @@ let package = Package(
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
+        .executable(name: "xenstore-conformance", targets: ["xenstore-conformance"]),
+        .library(name: "xenstore-faults", type: .dynamic, targets: ["CFaults"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
         .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
@@ -36,6 +38,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "CFaults"),
         .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
@@ -77,7 +80,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "AppendLogStore", "MemoryStore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -107,6 +110,17 @@ let package = Package(
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
             ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "xenstore-conformance",
+            dependencies: [
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConformanceTests",
+            dependencies: ["xenstore-conformance", "CFaults", "AppendLogStoreModule"],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],

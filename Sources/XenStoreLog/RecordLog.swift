@@ -46,24 +46,30 @@ public final class RecordLog: @unchecked Sendable {
         lock.deallocate()
     }
 
+    /// What `count` and `room` are behind an append.
+    public struct Fill: Sendable {
+        public let count: Int
+        public let room: Int
+    }
+
     /// Adds a frame. It is final against the death of the process when this returns.
     ///
     /// Throws with nothing appended: ENOSPC, EDQUOT or EFBIG where there is no room for it, EMSGSIZE above
     /// 1 GiB, EIO for good when somebody else has cut the file short. The log must have been replayed.
-    public func append(_ sequence: UInt64, _ payload: UnsafeRawBufferPointer) throws(LogFailure) {
+    @discardableResult
+    public func append(
+        _ sequence: UInt64, _ payload: UnsafeRawBufferPointer
+    ) throws(LogFailure) -> Fill {
         precondition(isReplayed, "append before replay")
         try tail.append(sequence, payload)
+        return tail.fill
     }
 
     /// Bytes of frames in the log, their heads and what fills them up to a multiple of 8 included.
-    public var count: Int { shared.end - LogHead.pageSize }
+    public var count: Int { shared.fill.count }
 
     /// Bytes of payload that one append is sure to take now.
-    public var room: Int {
-        let tail = shared
-        let room = tail.allocated - tail.end - Frame.headSize
-        return max(0, min(room & ~7, Frame.lengthMax - Frame.headSize))
-    }
+    public var room: Int { shared.fill.room }
 
     /// Makes sure that `room` is at least `bytes`, so that append needs neither to allocate nor to map.
     ///
@@ -152,11 +158,16 @@ public final class RecordLog: @unchecked Sendable {
         if durably { try syncDirectory() }
     }
 
-    /// Bytes that the file system has left for everybody.
+    /// Bytes that the log could still grow by, beyond what is allocated: what the file system has left for
+    /// everybody, and the limit of a file's size allows.
     public var free: Int {
+        let tail = shared
         var system = statvfs()
-        guard fstatvfs(shared.file.descriptor, &system) == 0 else { return 0 }
-        return Int(system.f_bavail) * Int(system.f_frsize)
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+        guard fstatvfs(tail.file.descriptor, &system) == 0 else { return 0 }
+        let allowed = Int(clamping: UInt64(limit.rlim_cur)) - tail.allocated
+        return max(0, min(Int(system.f_bavail) * Int(system.f_frsize), allowed))
     }
 
     // MARK: Reading it again

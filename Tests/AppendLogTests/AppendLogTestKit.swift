@@ -69,9 +69,9 @@ func now() -> UInt64 {
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
 }
 
-/// Asks every millisecond, for ten seconds at most.
-func eventually(_ condition: () -> Bool) -> Bool {
-    for _ in 0..<10_000 {
+/// Asks every millisecond, for ten seconds or so.
+func eventually(milliseconds: Int = 10_000, _ condition: () -> Bool) -> Bool {
+    for _ in 0..<milliseconds {
         if condition() { return true }
         usleep(1000)
     }
@@ -130,12 +130,17 @@ func apply(_ batch: UnsafeRawBufferPointer, to kept: inout Kept) -> Bool {
 /// What is kept after the first batches of a history.
 func history(upTo last: UInt64, seed: UInt64) -> Kept {
     var kept: Kept = [:]
-    for sequence in 1..<(last + 1) {
+    follow(&kept, after: 0, upTo: last, seed: seed)
+    return kept
+}
+
+/// Makes the batches of a history behind `first` part of what is kept.
+func follow(_ kept: inout Kept, after first: UInt64, upTo last: UInt64, seed: UInt64) {
+    for sequence in (first + 1)..<(last + 1) {
         packed(changes(sequence, seed: seed), generation: sequence).withUnsafeBytes {
             _ = apply($0, to: &kept)
         }
     }
-    return kept
 }
 
 extension AppendLogStore {

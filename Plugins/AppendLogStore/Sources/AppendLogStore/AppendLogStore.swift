@@ -19,7 +19,8 @@ public final class AppendLogStore: StoreBackend {
     public override init(host: PluginHost, options: [PluginOption]) throws(PluginFailure) {
         let settings = try Settings(options)
         do throws(LogFailure) {
-            log = StoreLog(try RecordLog(settings.path, kind: Self.kind), settings, host)
+            log = StoreLog(
+                try RecordLog(settings.path, kind: Self.kind, chunk: StoreLog.ahead / 2), settings, host)
         } catch {
             throw PluginFailure(error.description, errno: error.code)
         }
@@ -48,7 +49,8 @@ public final class AppendLogStore: StoreBackend {
         log.gate.with {
             log.last = batches.newest
             log.synced = batches.newest
-            log.setThreshold(base: batches.leadingBytes)
+            log.base = batches.leadingBytes
+            log.setThreshold()
         }
         log.makeRoom(log.log)
         try startThreads()

@@ -32,8 +32,8 @@ extension StoreLog {
             } catch {
                 guard !gate.with({ isStopping }) else { return }
                 host.log(.warning, "append-log: not compacted: \(error)")
-                // A quarter more, before it is tried again.
-                gate.with { threshold = max(log.count / 4 * 5, threshold) }
+                // A little more, before it is tried again.
+                gate.with { threshold = max(log.count + max(log.count / 16, Self.frameSize), threshold) }
             }
             gate.with { isCompacting = false }
         }
@@ -74,20 +74,23 @@ extension StoreLog {
             throw error
         }
         do throws(LogFailure) { try next.syncDirectory() } catch { host.log(.error, "append-log: \(error)") }
+        let free = next.free
         gate.with {
             log = next
             twin = nil
             isNaming = false
             isFull = false
+            countMax = log.count + log.room + free
             compactions += 1
-            setThreshold(base: log.count)
+            base = log.count
+            setThreshold()
         }
         // The last one to let go of the old file waits for its blocks to be freed: this thread, that is.
         for _ in 0..<1000 where !isKnownUniquelyReferenced(&old) { usleep(1000) }
     }
 
-    /// The next compaction comes when the log has outgrown these bytes. With the gate held.
-    func setThreshold(base: Int) {
+    /// The next compaction comes when the log has outgrown the last one. With the gate held.
+    func setThreshold() {
         threshold = max(settings.compactAt, base / 100 * (100 + settings.compactGrowth))
     }
 
@@ -105,6 +108,11 @@ extension StoreLog {
             guard try newest.add(batch) else {
                 throw LogFailure(EUCLEAN, "\(settings.path): holds a batch that is none")
             }
+        }
+        // Not even begun where it would fill the disk.
+        let needed = newest.bytes + settings.reserve + Self.ahead
+        guard needed <= next.free else {
+            throw LogFailure(ENOSPC, "\(settings.path): \(needed) bytes are needed, \(next.free) are free")
         }
         var frame: [UInt8] = []
         frame.reserveCapacity(Self.frameSize + 1 << 14)
@@ -171,6 +179,6 @@ extension StoreLog {
 
 extension RecordLog {
     func append(_ sequence: UInt64, _ payload: [UInt8]) throws(LogFailure) {
-        try payload.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in try append(sequence, bytes) }
+        _ = try payload.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in try append(sequence, bytes) }
     }
 }

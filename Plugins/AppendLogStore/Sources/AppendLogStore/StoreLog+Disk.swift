@@ -41,9 +41,13 @@ extension StoreLog {
         }
         let free = log.free
         gate.with {
+            guard log === self.log else { return }
             isFull = full
-            self.free = free
-            if !full { self.refused = 0 }
+            countMax = log.count + log.room + free
+            if full { return }
+            self.refused = 0
+            // What could not be compacted for want of room may be now.
+            if wasFull { setThreshold() }
         }
         if full && !wasFull {
             host.log(

@@ -21,8 +21,9 @@ final class StoreLog: @unchecked Sendable {
     var isNaming = false
     var last: UInt64 = 0
     var synced: UInt64 = 0
-    /// Bytes of frames at which the log is to be compacted.
+    /// Bytes of frames at which the log is to be compacted, and what the last compaction has left.
     var threshold = 0
+    var base = 0
     var isCompacting = false
     var compactions = 0
     /// The disk has no more than what is allocated already.
@@ -30,8 +31,8 @@ final class StoreLog: @unchecked Sendable {
     var isRoomWanted = false
     /// Bytes that the last batch which was refused would have taken.
     var refused = 0
-    /// Bytes that the file system had left for everybody when last asked.
-    var free = 0
+    /// How many bytes of frames there could be in the log, by what the disk had left when last asked.
+    var countMax = 0
     var isStopping = false
     /// Why nothing can be committed any more.
     var broken: PluginFailure?
@@ -47,23 +48,24 @@ final class StoreLog: @unchecked Sendable {
 
     // MARK: The loop's thread
 
-    /// Appends a batch to the log, and to the twin. Returns whether the disk's threads have something to do.
+    /// Appends a batch to the log, and to the twin, and wakes the threads that have something to do.
     @inline(__always)
     func commit(_ sequence: UInt64, _ records: UnsafeRawBufferPointer) throws(PluginFailure) {
         var needsRoom = false
         var needsCompaction = false
         try gate.with { () throws(PluginFailure) in
             guard sequence > last, broken == nil else { throw refusal(sequence) }
+            let fill: RecordLog.Fill
             do throws(LogFailure) {
                 if twin != nil { try appendToTwin(sequence, records) }
-                try log.append(sequence, records)
+                fill = try log.append(sequence, records)
             } catch {
                 throw refusal(error, records.count)
             }
             last = sequence
-            needsRoom = log.room < settings.reserve + Self.ahead / 2 && !isRoomWanted && !isFull
+            needsRoom = fill.room < settings.reserve + Self.ahead / 4 * 3 && !isRoomWanted && !isFull
             if needsRoom { isRoomWanted = true }
-            needsCompaction = log.count >= threshold && !isCompacting
+            needsCompaction = fill.count >= threshold && !isCompacting
             if needsCompaction { isCompacting = true }
         }
         if needsRoom { gate.wake(.room) }
@@ -102,8 +104,9 @@ final class StoreLog: @unchecked Sendable {
     /// See `StoreBackend.room`.
     var room: Int {
         gate.with {
-            let own = log.room - settings.reserve
-            return max(0, isFull ? own : own + free)
+            let own = log.room
+            let all = isFull ? own : max(own, countMax - log.count)
+            return max(0, all - settings.reserve)
         }
     }
 
