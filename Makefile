@@ -35,7 +35,7 @@ swift_version := 6.3
 packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
 xen_packages := qemu-system-x86 binutils python3
-sources := Sources Tests Package.swift
+sources := Sources Plugins Tests Package.swift
 
 .PHONY: help run test build lint embedded unit test-clients test-xen fuzz-smoke fuzz bench format install deps clean
 .PHONY: toolchain client-deps

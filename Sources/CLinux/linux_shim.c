@@ -34,3 +34,5 @@ int linux_pin_thread(pid_t thread, int cpu)
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(thread, sizeof set, &set);
 }
+
+off_t linux_next_stored(int fd, off_t offset) { return lseek(fd, offset, SEEK_DATA); }

@@ -11,7 +11,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define RANGES 64
+#define RANGES 256
 
 /*
  * `start` is set last and cleared first, so that the handler, which takes no lock, sees the other two as they
@@ -23,6 +23,7 @@ static struct {
 	_Atomic(_Atomic uint8_t *) lost;
 } ranges[RANGES];
 
+static _Atomic uint32_t losses;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction before;
 static int installed;
@@ -57,9 +58,10 @@ static void bus_error(int number, siginfo_t *about, void *state)
 	(void)number;
 	(void)state;
 	if (i < RANGES && mmap(page, SHARED_PAGE, PROT_READ | PROT_WRITE,
-			       MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+			       MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
 		atomic_store(lost_flag(i, address), 1);
-	else
+		atomic_fetch_add(&losses, 1);
+	} else
 		sigaction(SIGBUS, &before, NULL);
 	errno = saved;
 }
@@ -140,10 +142,12 @@ static void clear_lost(void *where, size_t pages)
 		atomic_store(lost_flag(i, (uintptr_t)where + page * SHARED_PAGE), 0);
 }
 
-int shared_map(void *where, size_t pages, int fd)
+int shared_map(void *where, size_t pages, int fd) { return shared_map_from(where, pages, fd, 0); }
+
+int shared_map_from(void *where, size_t pages, int fd, uint64_t offset)
 {
 	void *mapped = mmap(where, pages * SHARED_PAGE, PROT_READ | PROT_WRITE,
-			    MAP_FIXED | MAP_SHARED, fd, 0);
+			    MAP_FIXED | MAP_SHARED, fd, (off_t)offset);
 
 	if (mapped == MAP_FAILED)
 		return -1;
@@ -163,6 +167,21 @@ int shared_is_lost(const void *where)
 	size_t i = range_of((uintptr_t)where);
 
 	return i < RANGES && atomic_load(lost_flag(i, (uintptr_t)where));
+}
+
+uint32_t shared_losses(void) { return atomic_load(&losses); }
+
+void shared_warm(void *where, size_t pages)
+{
+#ifdef MADV_POPULATE_WRITE
+	int saved = errno;
+
+	madvise(where, pages * SHARED_PAGE, MADV_POPULATE_WRITE);
+	errno = saved;
+#else
+	(void)where;
+	(void)pages;
+#endif
 }
 
 int shared_identity(int directory, const char *path, uint64_t *identity)

@@ -41,6 +41,11 @@ struct Account: BitwiseCopyable {
     var ring: ConnectionID?
     /// What the world said of the domain when it was looked at last; nil: it has not been looked at.
     var identity: DomainIdentity?
+    /// Where its ring is, as INTRODUCE named it.
+    var gfn: UInt64 = 0
+    var port: UInt32 = 0
+    /// A session record of it is due.
+    var isNoted = false
     /// It has shut down, and those who watch have been told.
     var isShutdown = false
     /// The daemon's own or the control domain, which are there as long as the daemon is.

@@ -21,6 +21,16 @@ struct Bytes: Equatable {
         self.init(start: text.utf8Start, count: text.utf8CodeUnitCount)
     }
 
+    @inline(__always) init(_ raw: UnsafeRawBufferPointer) {
+        guard let start = raw.baseAddress else {
+            self = .empty
+            return
+        }
+        self.init(start: start.assumingMemoryBound(to: UInt8.self), count: raw.count)
+    }
+
+    @inline(__always) var raw: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
+
     @inline(__always) var isEmpty: Bool { count == 0 }
 
     @inline(__always) subscript(_ index: Int) -> UInt8 {

@@ -35,6 +35,14 @@ final class Connection {
     @exclusivity(unchecked) private var runStart: UInt64 = 0
     /// Stream positions at which queued replies end; only kept where `outstanding` is limited.
     @exclusivity(unchecked) private(set) var replyEnds: [UInt64] = []
+    /// From `position` on, what is queued waits until `generation` is final; both grow from one to the next.
+    private struct Barrier {
+        var position: UInt64
+        var generation: UInt64
+    }
+    @exclusivity(unchecked) private var barriers: [Barrier] = []
+    /// The newest generation that the connection had to wait for, or has to.
+    @exclusivity(unchecked) private(set) var barrier: UInt64 = 0
     /// When the peer last took something, or found nothing to take.
     @exclusivity(unchecked) var unreadSince: UInt64 = 0
     var lostEvents = 0
@@ -69,6 +77,8 @@ final class Connection {
     }
 
     var unsentCount: Int { output.count - sentCount }
+    /// Where in `output` the next message will begin.
+    var outputEnd: Int { output.count }
     private var endPosition: UInt64 { sentTotal + UInt64(unsentCount) }
 
     // MARK: Replies
@@ -133,6 +143,68 @@ final class Connection {
         return !isEqual
     }
 
+    // MARK: Barriers (Commits.swift)
+
+    @inline(__always) var hasBarriers: Bool { !barriers.isEmpty }
+
+    /// What is queued from `start` on, an index of `output`, waits for a generation.
+    func bar(from start: Int, _ generation: UInt64) {
+        if let last = barriers.last, last.generation >= generation { return }
+        barriers.append(
+            Barrier(position: sentTotal + UInt64(start - sentCount), generation: generation))
+        barrier = max(barrier, generation)
+    }
+
+    /// Nothing waits for this generation or an earlier one any more. Answers whether anything did.
+    func lift(upTo generation: UInt64) -> Bool {
+        var lifted = 0
+        while lifted < barriers.count && barriers[lifted].generation <= generation { lifted += 1 }
+        if lifted > 0 { barriers.removeFirst(lifted) }
+        return lifted > 0
+    }
+
+    /// How many of the unsent bytes may be sent now.
+    @inline(__always) var sendableCount: Int {
+        guard let first = barriers.first else { return unsentCount }
+        return first.position > sentTotal ? Int(first.position - sentTotal) : 0
+    }
+
+    // MARK: What the session's records have of it (SessionRecords.swift)
+
+    /// Positions in the output's stream: what was unsent when it was recorded last.
+    private var recordedStart: UInt64 = 0
+    private var recordedEnd: UInt64 = 0
+
+    /// The ring's slot as it was recorded last.
+    var slot: RingSlot?
+
+    /// How many recorded bytes have gone since, and how many unsent ones at the end are new. They count as
+    /// recorded from now on.
+    func takeUnrecorded() -> (gone: UInt32, fresh: Int) {
+        let gone = min(sentTotal, recordedEnd) - recordedStart
+        let fresh = endPosition - max(recordedEnd, sentTotal)
+        recordedStart = sentTotal
+        recordedEnd = endPosition
+        return (UInt32(gone), Int(fresh))
+    }
+
+    /// Nothing is recorded of what is unsent.
+    func forgetRecorded() {
+        recordedStart = sentTotal
+        recordedEnd = sentTotal
+    }
+
+    func appendLast(_ count: Int, to frame: inout [UInt8]) {
+        frame.append(contentsOf: output[(output.count - count)...])
+    }
+
+    /// What was queued when the daemon ended.
+    func restore(input: [UInt8], output: [UInt8]) {
+        self.input = input
+        self.output = output
+        runStart = endPosition
+    }
+
     // MARK: Sending
 
     /// Forgets what has come in and what is to go out.
@@ -144,11 +216,14 @@ final class Connection {
         runStart = sentTotal
         replyEnds = []
         events = EventIndex()
+        barriers = []
+        slot = nil
         isHeld = false
     }
 
-    @inline(__always) func withUnsent<Result>(_ body: (Span<UInt8>) -> Result) -> Result {
-        output.withBytes { $0.dropFirst(sentCount).withSpan(body) }
+    /// Calls `body` with the first `count` unsent bytes.
+    @inline(__always) func withUnsent<Result>(_ count: Int, _ body: (Span<UInt8>) -> Result) -> Result {
+        output.withBytes { $0.slice(sentCount, sentCount + count).withSpan(body) }
     }
 
     /// The first `count` unsent bytes are gone. Answers how many counted replies went with them.

@@ -70,6 +70,7 @@ extension Server {
             node = path.withName(level) {
                 create(parent: node, $0, path.hash(at: level), level == path.depth ? value : .empty, list)
             }
+            record(node, path, level)
         }
         fire(path, .init(after: tree.nodes[node].permissions, node, tree), isExact: false)
     }
@@ -79,6 +80,7 @@ extension Server {
         let owner = owner(node)
         accounts.count(owner, .memory, value.count - Int(tree.nodes[node].valueCount))
         tree.setValue(node, value)
+        record(node, path, path.depth)
         warnOfUse(owner, .memory)
         fire(path, .init(after: tree.nodes[node].permissions, node, tree), isExact: false)
     }
@@ -87,10 +89,14 @@ extension Server {
     /// path. A special node's fire none: they tell of domains, not of permissions.
     func set(_ node: NodeID, _ path: ParsedPath, permissions list: PermissionsID) {
         let before = tree.nodes[node].permissions
-        if isSpecial(node) { return tree.setPermissions(node, list) }
+        if isSpecial(node) {
+            tree.setPermissions(node, list)
+            return record(node, path, path.depth)
+        }
         permissions.retain(before)
         discharge(node)
         tree.setPermissions(node, list)
+        record(node, path, path.depth)
         charge(node)
         fire(path, .init(after: list, before: before, node, tree), isExact: false)
         permissions.release(before)
@@ -99,10 +105,11 @@ extension Server {
     /// Removes a node and all below it, from the leaves up, and fires their watches.
     func removeLive(_ top: NodeID) {
         tree.forEachFromLeaves(top) { node in
-            if node == top || watches.mayBeWatched(tree.nodes[node].hash) {
+            if commits.isRecording || node == top || watches.mayBeWatched(tree.nodes[node].hash) {
                 scratch.removeAll(keepingCapacity: true)
                 tree.appendPath(node, to: &scratch)
                 scratch.withBytes { eventPath.load(canonical: $0) }
+                recordRemoval(eventPath)
                 fire(eventPath, .init(before: tree.nodes[node].permissions, node, tree), isExact: node != top)
             }
             discharge(node)

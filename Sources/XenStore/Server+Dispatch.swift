@@ -61,6 +61,7 @@ extension Server {
         if !connection.isSocket { reset(connection) }
         connection.isBroken = true
         connection.input = []
+        if !connection.isSocket { note(connection.account) }
         var line = Line(reason)
         line.add(" on connection ")
         line.add(connection.id)
@@ -82,6 +83,8 @@ extension Server {
             endReservation()
         }
         if connection.unsentCount == 0 { connection.unreadSince = now }
+        requestGeneration = tree.generation
+        shown = 0
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
         do throws(ErrorName) {
             let type = try admit(&request)
@@ -158,6 +161,7 @@ extension Server {
     @inline(__always) func endReply(_ request: Request, _ start: Int) {
         let connection = request.connection
         connection.endReply(start, isCounted: !connection.isPrivileged)
+        bar(connection, from: start, shownByReply)
         if !connection.isPrivileged { accounts.count(connection.account, .outstanding, 1) }
         if configuration.tracing.contains(.io) { traceReply(request, "OK") }
     }
@@ -177,6 +181,7 @@ extension Server {
         connection.append(Bytes(error.name))
         connection.append(byte: 0)
         connection.endReply(start, isCounted: !connection.isPrivileged)
+        bar(connection, from: start, shownByReply)
         if !connection.isPrivileged { accounts.count(connection.account, .outstanding, 1) }
         if configuration.tracing.contains(.io) { traceReply(request, error.name) }
     }

@@ -25,7 +25,9 @@ extension Server {
     /// As `introduce`, within another input.
     func attach(_ domain: DomainID, gfn: UInt64, port: UInt32) throws(ErrorName) {
         if !exists(domain, noting: true) { throw .inval }
+        tree.generation += 1
         let account = accounts.account(of: domain)
+        note(account)
         let features = accounts.table[account].features
         if let ring = accounts.table[account].ring {
             let connection = self[ring]
@@ -33,6 +35,7 @@ extension Server {
             connection.isBroken = true
             try world.reattach(domain, port: port, features: features)
             connection.isBroken = false
+            accounts.table[account].port = port
             return
         }
         let connection = connect(.domain(domain), isSocket: false)
@@ -42,6 +45,8 @@ extension Server {
             drop(self[connection])
             throw error
         }
+        accounts.table[account].gfn = gfn
+        accounts.table[account].port = port
         accounts.table[account].isShutdown = accounts.table[account].identity?.isShutdown ?? false
         fireSpecial(introduceNode, domain)
     }
@@ -60,6 +65,8 @@ extension Server {
             accounts.table[account].identity = state
             if state?.isShutdown == true && !accounts.table[account].isShutdown {
                 accounts.table[account].isShutdown = true
+                tree.generation += 1
+                note(account)
                 if accounts.table[account].ring != nil { fireSpecial(releaseNode, domain) }
             }
         }
@@ -87,12 +94,17 @@ extension Server {
             endDomain(account)
         }
         guard let state, !state.isDying else { return false }
-        if noting { accounts.table[accounts.account(of: domain)].identity = state }
+        if noting { identify(accounts.account(of: domain), state) }
         return true
     }
 
-    /// All that was the domain's own goes.
-    func endDomain(_ account: AccountID) {
+    private func identify(_ account: AccountID, _ state: DomainIdentity) {
+        if accounts.table[account].identity?.uniqueID != state.uniqueID { note(account) }
+        accounts.table[account].identity = state
+    }
+
+    /// All that was the domain's own goes. `wasIntroduced`: its end is told, whether it has a ring or not.
+    func endDomain(_ account: AccountID, wasIntroduced: Bool = false) {
         let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[account].number))
         let ring = accounts.table[account].ring
         if let ring {
@@ -105,8 +117,10 @@ extension Server {
         giveRootAway(account)
         removeOwned(account)
         permissions.ignore(domain)
+        recordEnd(of: domain)
+        noteEnd(account)
         accounts.close(account)
-        if ring != nil { fireSpecial(releaseNode, domain) }
+        if ring != nil || wasIntroduced { fireSpecial(releaseNode, domain) }
     }
 
     /// The root cannot go with its owner: it falls to the control domain.
@@ -140,6 +154,7 @@ extension Server {
         let connection = self[id]
         reset(connection)
         connection.isBroken = false
+        note(connection.account)
         list(connection)
         finish()
     }
@@ -158,6 +173,7 @@ extension Server {
         dropTransactions(of: connection)
         accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
         connection.clear()
+        recordReset(connection)
         connection.unreadSince = now
         connection.conflicts = 0
         reservation.held.removeAll { $0 == connection.id }
@@ -192,7 +208,9 @@ extension Server {
             {
                 let depth = watches.table[watch].depth
                 let isNamed = level == 2 || depth != Watch.unlimited && depth > 0
-                eventPath.withPrefix(isNamed ? 2 : 1) { queue(connection, watch, $0, 0) }
+                eventPath.withPrefix(isNamed ? 2 : 1) {
+                    queue(connection, watch, $0, 0, showing: tree.generation)
+                }
             }
             watch = next
         }

@@ -30,7 +30,10 @@ extension Server {
 
     /// `domid|`: the domain runs on, so that its next shutdown is news again.
     func resume(_ request: Request) throws(ErrorName) {
-        accounts.table[try introduced(request)].isShutdown = false
+        let account = try introduced(request)
+        accounts.table[account].isShutdown = false
+        tree.generation += 1
+        note(account)
         replyOK(request)
     }
 
@@ -51,6 +54,8 @@ extension Server {
         if !world.hasHypervisor { throw .inval }
         if !isIntroduced(domain) || !isIntroduced(target) { throw .noent }
         accounts.table[accounts.account(of: domain)].target = target
+        tree.generation += 1
+        note(accounts.account(of: domain))
         replyOK(request)
     }
 
@@ -99,6 +104,8 @@ extension Server {
         if isIntroduced(domain) { throw .busy }
         if features & ~Self.features != 0 { throw .inval }
         accounts.table[accounts.account(of: domain)].features = features
+        tree.generation += 1
+        note(accounts.account(of: domain))
         replyOK(request)
     }
 

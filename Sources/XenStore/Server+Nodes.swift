@@ -18,6 +18,8 @@ extension Server {
     ) throws(ErrorName) -> (place: Place, level: Int) {
         let view = request.view
         var found = transactions.nearest(view, path)
+        // That something is absent is what the list of children says that it would be in.
+        show(view, found.place.node, list: found.level < path.depth || seen.contains(.children))
         try check(request, found, right)
         if view == 0 { return found }
         if isOverTouched(request, found, to: min(found.level + 1, path.depth)) {
@@ -159,6 +161,9 @@ extension Server {
         let found = try look(request, .write, .node)
         if found.level == path.depth && !replacing { return }
         try checkQuotas(request, found, value)
+        if request.view == 0 {
+            try checkRoom(nodes: max(path.depth - found.level, 1), bytes: value.count + 64)
+        }
         if request.isDiscarded { return }
         let view = request.view
         if view == 0 { tree.generation += 1 }
@@ -239,6 +244,7 @@ extension Server {
         let place = try existing(request, .owner, .node)
         let state = transactions.state(request.view, place)
         if !connection.isPrivileged && list[0].domain != permissions.owner(state.permissions) { throw .perm }
+        if request.view == 0 { try checkRoom(nodes: 1, bytes: 4 * list.count + state.value.count) }
         if !request.isDiscarded {
             if request.view != 0 {
                 transactions.setPermissions(request.view, path, place, permissions.intern(list))

@@ -135,6 +135,7 @@ extension Server {
     /// Sets a limit for all domains that have none of their own.
     func setLimit(_ quota: QuotaName, _ value: UInt32) {
         accounts.limits[quota] = value
+        if sessions.isRecording { sessions.quota(quota, value) }
         configuration.quotas[quota] = value
     }
 

@@ -41,6 +41,7 @@ extension Server {
         warnOfUse(connection.account, .transactions)
         if connection.conflicts >= Reservation.conflicts { reserve(transaction, connection) }
         traceLife("CREATE", "transaction", number)
+        recordTransaction(.transaction, number, of: connection)
         reply(request) {
             $0.append(decimal: UInt64(number))
             $0.append(byte: 0)
@@ -82,8 +83,11 @@ extension Server {
         }
         path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
+        if commits.room != .max { try checkRoom(nodes: 0, bytes: transactions.growth(transaction)) }
         if transactions.hasConflict(transaction) || transactions.givesToEnded(transaction) {
             connection.conflicts += 1
+            // That somebody has changed something may not be final yet.
+            shown = tree.generation
             throw .again
         }
         connection.conflicts = 0
@@ -139,12 +143,14 @@ extension Server {
         let value = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
         let node = create(parent: parent, transactions.name(entry), entries[entry].hash, value, list)
         transactions.entries[entry].live = node
-        if entries[entry].isImplicit { return }
+        if entries[entry].isImplicit && !commits.isRecording { return }
         loadEventPath(node)
+        record(node, eventPath, eventPath.depth)
+        if entries[entry].isImplicit { return }
         fire(eventPath, .init(after: list, node, tree), isExact: false)
     }
 
-    private func loadEventPath(_ node: NodeID) {
+    func loadEventPath(_ node: NodeID) {
         scratch.removeAll(keepingCapacity: true)
         tree.appendPath(node, to: &scratch)
         scratch.withBytes { eventPath.load(canonical: $0) }
@@ -157,6 +163,7 @@ extension Server {
         accounts.count(connection.account, .transactions, -1)
         accounts.count(connection.account, .memory, -charge)
         traceLife("DESTROY", "transaction", transactions.table[transaction].number)
+        recordTransaction(.transactionEnd, transactions.table[transaction].number, of: connection)
         if transactions.holder == transaction { endReservation() }
         transactions.end(transaction, first: &connection.firstTransaction)
     }

@@ -40,7 +40,11 @@ extension Server {
                     maySee(connection, visibility)
                 {
                     let home = Int(watches.table[watch].homeCount)
-                    path.withText { queue(connection, watch, $0.dropFirst(home), path.hash(at: path.depth)) }
+                    path.withText {
+                        queue(
+                            connection, watch, $0.dropFirst(home), path.hash(at: path.depth),
+                            showing: tree.generation)
+                    }
                 }
             }
             watch = watches.table[watch].nextOnPath
@@ -59,7 +63,11 @@ extension Server {
     }
 
     /// Queues one event, as far as the connection's room allows.
-    func queue(_ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64) {
+    /// `generation`: what it shows.
+    func queue(
+        _ connection: Connection, _ watch: WatchID, _ path: Bytes, _ pathHash: UInt64,
+        showing generation: UInt64
+    ) {
         if connection.isBroken || isOverEvents(connection, path.count) { return }
         let isSpecial = path.count > 0 && path[0] == 0x40
         // Equal events may come of different watches: the token and the path's form and text are all that
@@ -67,7 +75,9 @@ extension Server {
         let home = UInt64(watches.table[watch].homeCount)
         let key = isSpecial ? nil : hash(pathHash &+ home, watches.token(watch))
         if connection.unsentCount == 0 { connection.unreadSince = now }
+        let start = connection.outputEnd
         if !connection.queueEvent(path: path, token: watches.token(watch), key: key) { return }
+        bar(connection, from: start, generation)
         if connection.isSocket && connection.unsentCount > configuration.socketOutputMax {
             breakOff(connection, "too much that is not read")
         }
@@ -118,10 +128,12 @@ extension Server {
         accounts.count(connection.account, .watches, 1)
         accounts.count(connection.account, .memory, watches.cost(watch))
         warnOfUse(connection.account, .watches)
+        recordWatch(.watch, watch, of: connection)
         traceLife("CREATE", "watch", watch)
         replyOK(request)
         path.withText {
-            queue(connection, watch, $0.dropFirst(path.homeCount), path.hash(at: path.depth))
+            queue(
+                connection, watch, $0.dropFirst(path.homeCount), path.hash(at: path.depth), showing: 0)
         }
     }
 
@@ -145,6 +157,7 @@ extension Server {
         accounts.count(connection.account, .watches, -1)
         accounts.count(connection.account, .memory, -watches.cost(watch))
         traceLife("DESTROY", "watch", watch)
+        recordWatch(.unwatch, watch, of: connection)
         watches.remove(watch, first: &connection.firstWatch)
     }
 

@@ -28,6 +28,9 @@ public struct ServerConfiguration: Sendable {
     /// How long an unprivileged ring may leave its events unread before it loses new ones, in nanoseconds.
     public var unreadMax: UInt64 = 20_000_000_000
     public var tracing: TraceSwitches = []
+    /// Where the backend takes nothing any more: go on in memory, and promise nothing until it has caught up,
+    /// rather than refuse what would make the store grow.
+    public var continuesInMemory = false
 
     public init() {}
 }
@@ -69,15 +72,25 @@ public final class Server {
     private(set) var releaseNode: NodeID = 0
     /// Scratch for what a request collects.
     var scratch: [UInt8] = []
+    let commits: Commits
+    let sessions = Sessions()
+    /// Only while the tree is being recovered.
+    var recovery: Recovery?
+    /// The tree's generation when the request at hand began, and the newest that it has looked at.
+    @exclusivity(unchecked) var requestGeneration: UInt64 = 0
+    @exclusivity(unchecked) var shown: UInt64 = 0
     /// Events that unprivileged connections lost, since the start.
     var lostEvents = 0
 
     /// Unsent bytes past which a connection's requests wait.
     static let outputMark = 65536
 
-    public init(_ configuration: ServerConfiguration, world: World) {
+    /// A server whose tree has the first nodes only. With a backend, `recover` has to be called before
+    /// anything else.
+    public init(_ configuration: ServerConfiguration, world: World, backend: Backend? = nil) {
         self.configuration = configuration
         self.world = world
+        commits = Commits(backend)
         hash = KeyedHash(seed: configuration.hashSeed)
         bytes = ByteStore()
         permissions = PermissionLists(bytes, hash)
@@ -142,6 +155,7 @@ public final class Server {
             if accounts.table[connection.account].identity == nil {
                 accounts.table[connection.account].identity = world.domain(home)
             }
+            note(connection.account)
         }
         traceLife("CREATE", "connection", connection.id)
         return ConnectionID(rawValue: id)
@@ -174,9 +188,11 @@ public final class Server {
         if accounts.table[account].ring?.rawValue != connection.id { return }
         accounts.table[account].ring = nil
         accounts.table[account].target = nil
+        note(account)
         for id in accounts.all {
             if let target = accounts.table[id].target, accounts.known(target) == account {
                 accounts.table[id].target = nil
+                note(id)
             }
         }
     }
@@ -213,11 +229,22 @@ public final class Server {
 
     public func mustClose(_ id: ConnectionID) -> Bool { self[id].isBroken }
 
-    public func outputCount(_ id: ConnectionID) -> Int { self[id].unsentCount }
+    /// Bytes that may be sent now.
+    public func outputCount(_ id: ConnectionID) -> Int { self[id].sendableCount }
 
-    /// Calls `body` with the bytes to send, in their order.
+    /// Calls `body` with the bytes that may be sent now, in their order.
     public func withOutput<Result>(_ id: ConnectionID, _ body: (Span<UInt8>) -> Result) -> Result {
-        self[id].withUnsent(body)
+        let connection = self[id]
+        return connection.withUnsent(connection.sendableCount, body)
+    }
+
+    /// Bytes that are queued, those too that must not reach the peer before `isFinal`.
+    public func queuedCount(_ id: ConnectionID) -> Int { self[id].unsentCount }
+
+    /// As `withOutput`, with all that is queued.
+    public func withQueued<Result>(_ id: ConnectionID, _ body: (Span<UInt8>) -> Result) -> Result {
+        let connection = self[id]
+        return connection.withUnsent(connection.unsentCount, body)
     }
 
     /// The first `count` of the bytes to send have been sent.
@@ -275,10 +302,17 @@ public final class Server {
         self.now = max(self.now, now)
         if transactions.holder != 0 && self.now >= reservation.deadline { endReservation() }
         finish()
+        if let retryAt = commits.retryAt, self.now >= retryAt { commit() }
     }
 
     /// When `advance` must be called next, if nothing else happens before.
-    public var nextDeadline: UInt64? { transactions.holder != 0 ? reservation.deadline : nil }
+    public var nextDeadline: UInt64? {
+        guard transactions.holder != 0 else { return commits.retryAt }
+        return min(reservation.deadline, commits.retryAt ?? .max)
+    }
+
+    /// Whether `nextChanged` has something to answer.
+    public var hasChanged: Bool { changedNext < changed.count }
 
     // MARK: Settings
 

@@ -4,6 +4,19 @@
 import XenStoreTypes
 
 extension Transactions {
+    /// About how many bytes of records its changes are; 0 if all that it does is to remove.
+    func growth(_ id: TransactionID) -> Int {
+        var bytes = 0
+        var entry = table[id].firstEntry
+        while entry != 0 {
+            if entries[entry].state == .created || entries[entry].state == .changed {
+                bytes += 256 + Int(entries[entry].valueCount)
+            }
+            entry = entries[entry].next
+        }
+        return bytes
+    }
+
     /// The node that the path names in the transaction's view (0: the live tree) and the path's depth, or the
     /// nearest ancestor that exists there and its depth; for an absent special node, no place and depth 0.
     @inline(__always) func nearest(_ id: TransactionID, _ path: ParsedPath) -> (place: Place, level: Int) {

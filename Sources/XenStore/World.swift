@@ -54,6 +54,17 @@ open class World {
     /// is as good as deactivated.
     open func reattach(_ domain: DomainID, port: UInt32, features: UInt32) throws(ErrorName) { throw .inval }
 
+    /// As `attach`, for a domain that an earlier daemon had attached (specification, section B, "Start of the
+    /// daemon"): the ring is not reset, but both indexes are brought to where `slot` says that they were to
+    /// be; nil: to where they are. `isActive` false: the guest has broken its ring, and nothing is moved.
+    ///
+    /// Answers false where the guest has begun its ring anew in the meantime: what was kept of its streams
+    /// counts no more.
+    open func resume(
+        _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32,
+        slot: RingSlot?, isActive: Bool
+    ) throws(ErrorName) -> Bool { throw .inval }
+
     /// Unmaps and unbinds at once: a mapping keeps a dead domain from going away. The connection is gone.
     open func detach(_ domain: DomainID) {}
 

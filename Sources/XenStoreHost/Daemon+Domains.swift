@@ -5,15 +5,17 @@ import XenStoreRing
 import XenStoreTypes
 
 extension Daemon {
-    /// Introduces the daemon's own domain, whose ring the host has, and those whose pages name a port, for
-    /// which nobody will. The others are left to INTRODUCE, and named in the log.
+    /// Introduces the daemon's own domain, whose ring the host has (`ownPort`), and those whose pages name a
+    /// port, for which nobody will. The others are left to INTRODUCE, and named in the log. Whoever has been
+    /// attached again is introduced already.
     ///
     /// Fails if the daemon's own ring is there and cannot be attached.
-    func introduceDomains() throws(StartFailure) {
+    func introduceDomains(ownPort: UInt32?) throws(StartFailure) {
         guard let rings else { return }
-        try introduceOwn(rings)
+        if let ownPort { try introduceOwn(ownPort) }
         var waiting: [DomainID] = []
         for domain in rings.hypervisor.domains() where domain != options.server.domain {
+            if rings.isAttached(domain) { continue }
             if let port = namedPort(rings.hypervisor, domain) {
                 // That it fails is in the log, and concerns this domain only.
                 try? server.introduce(domain, gfn: noFrame, port: port)
@@ -27,22 +29,34 @@ extension Daemon {
         log.write(.notice, "domains that exist and wait for INTRODUCE: \(named)\(more)")
     }
 
-    private func introduceOwn(_ rings: Rings) throws(StartFailure) {
+    /// Maps the ring of the daemon's own domain, if the host has one. Answers the port of its kernel.
+    func prepareOwnRing() throws(StartFailure) -> UInt32? {
+        guard let rings else { return nil }
         let domain = options.server.domain
         do throws(HypervisorFailure) {
             guard let (page, port) = try rings.hypervisor.ownRing() else {
                 log.write(.notice, "domain \(domain.rawValue), the daemon's own, has no ring")
-                return
+                return nil
             }
             rings.own = (domain, page)
-            do throws(ErrorName) {
-                try server.introduce(domain, gfn: noFrame, port: port)
-            } catch {
-                throw world.lastFailure ?? HypervisorFailure("\(error)")
-            }
+            return port
         } catch {
-            throw StartFailure("the ring of domain \(domain.rawValue), the daemon's own: \(error)")
+            throw ownRingFailure(error)
         }
+    }
+
+    private func introduceOwn(_ port: UInt32) throws(StartFailure) {
+        let domain = options.server.domain
+        if rings?.isAttached(domain) == true { return }
+        do throws(ErrorName) {
+            try server.introduce(domain, gfn: noFrame, port: port)
+        } catch {
+            throw ownRingFailure(world.lastFailure ?? HypervisorFailure("\(error)"))
+        }
+    }
+
+    private func ownRingFailure(_ failure: HypervisorFailure) -> StartFailure {
+        StartFailure("the ring of domain \(options.server.domain.rawValue), the daemon's own: \(failure)")
     }
 
     /// The port that a domain's page names; nil: none, or the page cannot be mapped by grant.

@@ -1,7 +1,7 @@
 // The daemon: everything that one process needs to serve, put together in order and taken apart in reverse.
 //
-//     start   log, hypervisor, server, loop; signals, pid file, sockets; the domains that are there; then the
-//             parent and the supervisor are told
+//     start   log, hypervisor, store, server, loop; signals, pid file, sockets; what an earlier daemon left;
+//             the domains that are there; then the parent and the supervisor are told
 //     run     the loop, until SIGTERM, SIGINT or a posted stop
 //     stop    the supervisor is told; connections, rings, sockets and their files, pid file, log
 
@@ -17,14 +17,19 @@ public final class Daemon {
     enum Message: Sendable {
         case stop
         case reloaded(Result<HostOptions, StartFailure>)
+        /// The store has every batch up to this one for good.
+        case committed(UInt64)
     }
 
     public let server: Server
     public let log: Log
     let mailbox: Mailbox<Message>
-    private let loop: EventLoop
+    let loop: EventLoop
     let world: HostWorld
     let rings: Rings?
+    private let backend: ModuleBackend?
+    /// Nil where the sessions end with this process.
+    var journal: SessionJournal?
     private let reload: Reload
     /// What is in force now.
     private(set) var options: HostOptions
@@ -49,13 +54,23 @@ public final class Daemon {
         log = try Log(Daemon.destination(options), level: options.logLevel, traceFile: options.traceFile)
         rings = try Daemon.makeRings(options, log)
         world = HostWorld(log: log, rings: rings)
-        server = Server(configuration, world: world)
+        do throws(StartFailure) {
+            backend = try Daemon.openStore(options, log, mailbox)
+        } catch {
+            log.close()
+            throw error
+        }
+        configuration.continuesInMemory = options.store?.onFull == .continueInMemory
+        server = Server(configuration, world: world, backend: backend)
         let traffic = rings.map { [server, log] in RingConnections($0, server: server, log: log) }
         loop = EventLoop(server: server, rings: traffic, poll: poll)
         do throws(StartFailure) {
             try open(signals: signals)
             if let traffic { try loop.add(traffic) }
-            try introduceDomains()
+            let ownPort = try prepareOwnRing()
+            if let backend, let store = options.store { restore(try recover(backend, store)) }
+            try introduceDomains(ownPort: ownPort)
+            beginSessions(traffic)
         } catch {
             shutDown()
             throw error
@@ -75,6 +90,7 @@ public final class Daemon {
             switch message {
             case .stop: loop.stop()
             case .reloaded(let outcome): apply(outcome)
+            case .committed(let sequence): server.committed(sequence)
             }
         }
         try loop.add(mailbox)
@@ -96,6 +112,8 @@ public final class Daemon {
         rings?.detachAll()
         for listener in listeners { listener.close() }
         listeners = []
+        journal?.close()
+        backend?.close()
         pidFile?.remove()
         pidFile = nil
         log.close()
@@ -174,6 +192,7 @@ extension Daemon {
             ("domain", fresh.server.domain != options.server.domain),
             ("privileged domain", fresh.server.privilegedDomain != options.server.privilegedDomain),
             ("snapshot memory", fresh.server.snapshotMemory != options.server.snapshotMemory),
+            ("store", fresh.store != options.store),
             ("socket output limit", fresh.server.socketOutputMax != options.server.socketOutputMax),
         ]
         for (name, changed) in changes where changed {

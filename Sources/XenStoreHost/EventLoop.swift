@@ -1,7 +1,8 @@
 // The loop: one thread that waits for what comes, has the server carry it out, and writes what came of it.
 //
 // A turn: wait; tell the server the time; go on with what was too much for the last turn; every ready
-// descriptor, once; then all output, one write a connection, one signal a ring. Nothing in it blocks.
+// descriptor, once; then what has changed is committed and recorded; then all output that may be seen, one
+// write a connection, one signal a ring. Nothing in it blocks.
 //
 // Tokens below 2^32 are sources by their number: listeners, signals, other threads' messages. A number is
 // not used twice. All other tokens are sockets' (SocketConnections).
@@ -36,6 +37,9 @@ final class EventLoop {
     /// Nil on a host without a hypervisor.
     private let rings: RingConnections?
     private let poll: Poll
+    /// Nil where the sessions end with this process.
+    var journal: SessionJournal?
+    private var changedSockets: [ConnectionID] = []
     private var sources: [any EventSource] = []
     private var closuresSeen: UInt64 = 0
     private var stopping = false
@@ -94,20 +98,30 @@ final class EventLoop {
     }
 
     /// Ends a turn: hands over what the turn has brought, to whomever.
+    ///
+    /// The order is the promise: what the rings take and bring is recorded together with the number of the
+    /// batch that it depends on, then the batch is committed, and only then does anybody see any of it.
     private func settle() {
         while let connection = server.nextChanged() {
             if let rings, let ring = rings.ring(of: connection) {
                 rings.settle(ring)
             } else {
-                sockets.settle(connection)
+                changedSockets.append(connection)
             }
         }
+        if let journal {
+            let isWaiting = rings?.record() ?? false
+            journal.record(isWaiting: isWaiting)
+        }
+        server.commit()
+        for connection in changedSockets { sockets.settle(connection) }
+        changedSockets.removeAll(keepingCapacity: true)
         rings?.endTurn()
     }
 
     /// Milliseconds until something is due, rounded up; -1: nothing is.
     private func timeout() -> Int32 {
-        if sockets.hasLateOutput || rings?.hasWork == true { return 0 }
+        if sockets.hasLateOutput || rings?.hasWork == true || server.hasChanged { return 0 }
         var next = server.nextDeadline
         for source in sources {
             if let deadline = source.deadline { next = min(next ?? deadline, deadline) }

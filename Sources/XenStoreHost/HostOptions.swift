@@ -63,6 +63,8 @@ public struct HostOptions: Sendable {
     public var pidFile: String?
     /// Leave the terminal: the caller's process ends as soon as the daemon serves.
     public var background = false
+    /// What keeps the tree when the process ends; nil: nothing, and no module is asked.
+    public var store: StoreChoice?
     /// Lines above this level are not logged.
     public var logLevel = LogLevel.info
     public var logDestination = LogDestination.standardError

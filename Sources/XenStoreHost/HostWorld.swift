@@ -42,6 +42,19 @@ class HostWorld: World {
         }
     }
 
+    override func resume(
+        _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32,
+        slot: RingSlot?, isActive: Bool
+    ) throws(ErrorName) -> Bool {
+        var isIntact = false
+        try attempt("attach again", domain) { rings throws(HypervisorFailure) in
+            isIntact = try rings.resume(
+                domain, connection, gfn: gfn, port: port, features: features, slot: slot,
+                isActive: isActive)
+        }
+        return isIntact
+    }
+
     override func detach(_ domain: DomainID) { rings?.detach(domain) }
 
     /// Throws EINVAL where `body` fails, with the reason in the log.

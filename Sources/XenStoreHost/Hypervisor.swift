@@ -45,6 +45,8 @@ protocol Hypervisor: AnyObject {
     func domain(_ id: DomainID) -> DomainIdentity?
     /// All that exist, for the start.
     func domains() -> [DomainID]
+    /// Tells this boot of the host from others; nil: as the machine's kernel does.
+    var bootID: String? { get }
 
     // MARK: Pages
 
@@ -64,6 +66,7 @@ protocol Hypervisor: AnyObject {
 
 /// Xen takes no page back that is mapped.
 extension Hypervisor {
+    var bootID: String? { nil }
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool { false }
     func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure) {}
 }

@@ -11,8 +11,11 @@ public final class Log {
     private static let drainNanoseconds: UInt64 = 2_000_000_000
 
     /// Lines above it are not written.
-    public var level: LogLevel
-    private let writer: LogWriter
+    public var level: LogLevel {
+        didSet { writer.setLevel(level) }
+    }
+    /// For lines of other threads.
+    let writer: LogWriter
 
     /// Opens the files. Fails, naming it, if one cannot be opened for writing.
     public init(
@@ -21,6 +24,7 @@ public final class Log {
     ) throws(StartFailure) {
         self.level = level
         writer = try LogWriter(destination, traceFile: traceFile, capacity: capacity)
+        writer.setLevel(level)
     }
 
     public func write(_ level: LogLevel, _ line: String) {

@@ -38,6 +38,8 @@ final class LogWriter: @unchecked Sendable {
     private let capacity: Int
     private var queue: [LogJob] = []
     private var queued = 0
+    /// Lines of other threads above it are not written.
+    private var level = LogLevel.debug
     private var droppedLines = 0
     private var droppedTraces = 0
     private var stopping = false
@@ -69,6 +71,13 @@ final class LogWriter: @unchecked Sendable {
             if queue.count == 1 { monitor.wake() }
             return true
         }
+    }
+
+    func setLevel(_ level: LogLevel) { monitor.locked { self.level = level } }
+
+    /// A line that another thread than the loop's has to say.
+    func write(_ level: LogLevel, _ text: [UInt8]) {
+        if monitor.locked({ level <= self.level }) { _ = enqueue(.line(level, wallClock(), text)) }
     }
 
     /// Ends the thread when everything is written, and waits for that, but not longer than `nanoseconds`:

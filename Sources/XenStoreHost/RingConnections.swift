@@ -1,11 +1,16 @@
 // What the rings bring and take: bytes from them to the server, and from the server to them.
 //
-// A ring's turn: a reconnection that is asked for; else unsent output, then waiting requests. What the turn
-// has brought for it is sent at the turn's end, and then it is signalled, once.
+// A ring's turn: a reconnection that is asked for; else unsent output, then waiting requests. Nothing of that
+// is the guest's to see yet: the ring is *staged*, with a slot that says how far its two indexes are to move.
+// At the turn's end the slots are recorded, and once everything that the ring shows is final (the core's
+// `isFinal`) its indexes are published, and the guest is signalled, once. So a request is carried out once
+// and a reply written once, whenever the process dies (design, "Rings and restarts").
 //
 // Invariants:
 // - In one turn of the loop at most one ring's worth of bytes (1024) is taken from a ring, and less than two
-//   are sent to it, whatever its guest does.
+//   are placed in it, whatever its guest does.
+// - A ring has a slot exactly while it is in `staged`, and its page shows the slot's `before` so long. A ring
+//   that was staged in an earlier turn is not served.
 // - Each look at the indexes that moved something is followed by another one, in a later turn or after the
 //   signal, before the ring is left to its event channel: the guest may leave out the signal for what it does
 //   meanwhile (XenStoreRing, "Sleeping").
@@ -27,6 +32,7 @@ final class RingConnections: EventSource {
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RingPage.ringCount, alignment: 8)
     private var pending: [Ring] = []
     private var touched: [Ring] = []
+    private var staged: [Ring] = []
     /// Never 0, which is the turn of rings that had none.
     private var turn: UInt32 = 1
 
@@ -77,16 +83,33 @@ final class RingConnections: EventSource {
             stop(ring, .protocol)
             return
         }
-        if !ring.isBlocked && server.outputCount(ring.connection) > 0 {
+        if !ring.isBlocked && !isWaiting(ring) && server.queuedCount(ring.connection) > 0 {
             let isDone = ring.sentTurn == turn && ring.sentCount >= RingPage.ringCount
-            if isDone { rings.schedule(ring) } else { send(ring) }
+            if isDone { rings.schedule(ring) } else { place(ring) }
         }
         touch(ring)
     }
 
-    /// Ends a turn: signals those with whom something was moved. May leave work for the next turn, but none
-    /// for the server.
+    /// Records the slot of every ring that the turn concerns. Answers whether one of them still waits for
+    /// what an earlier turn showed.
+    func record() -> Bool {
+        var isWaiting = false
+        for ring in touched where ring.isAttached && (ring.isActive || ring.slot != nil) {
+            server.recordRing(ring.connection, ring.slot ?? ring.slotAsItStands)
+            if self.isWaiting(ring) { isWaiting = true }
+        }
+        return isWaiting
+    }
+
+    /// Records where every ring stands, before the first turn.
+    func recordEach() {
+        for ring in rings.all { server.recordRing(ring.connection, ring.slotAsItStands) }
+    }
+
+    /// Ends a turn: publishes what is final, and signals those with whom something was moved. May leave work
+    /// for the next turn, but none for the server.
     func endTurn() {
+        publishStaged()
         for ring in touched {
             ring.isTouched = false
             if !ring.isAttached { continue }
@@ -94,68 +117,121 @@ final class RingConnections: EventSource {
                 ring.needsSignal = false
                 rings.signal(ring)
             }
-            guard ring.isActive else { continue }
-            if hypervisor.isLost(ring.page.page) {
-                rings.schedule(ring)
-            } else if server.wantsInput(ring.connection), ring.page.requestCount != .moved(0) {
-                rings.schedule(ring)
-            }
+            guard ring.isActive, ring.slot == nil else { continue }
+            if hypervisor.isLost(ring.page.page) || hasMore(ring) { rings.schedule(ring) }
         }
         touched.removeAll(keepingCapacity: true)
     }
 
+    /// Whether there is work on a ring that is published, which no signal may tell of.
+    private func hasMore(_ ring: Ring) -> Bool {
+        if !ring.isBlocked && server.queuedCount(ring.connection) > 0 { return true }
+        return server.wantsInput(ring.connection) && ring.page.requestCount != .moved(0)
+    }
+
+    private func publishStaged() {
+        if staged.isEmpty { return }
+        var waiting = 0
+        for ring in staged where ring.isAttached {
+            guard let slot = ring.slot else { continue }
+            if server.isFinal(ring.connection) {
+                publish(ring, slot)
+            } else {
+                staged[waiting] = ring
+                waiting += 1
+            }
+        }
+        staged.removeLast(staged.count - waiting)
+    }
+
+    private func publish(_ ring: Ring, _ slot: RingSlot) {
+        ring.slot = nil
+        if slot.isRestarted {
+            rings.restart(ring)
+            rings.schedule(ring)
+        } else if ring.isActive {
+            ring.page.publish(consumed: slot.after.consumed, produced: slot.after.produced)
+        } else {
+            return
+        }
+        signalLater(ring)
+    }
+
     // MARK: One ring
 
+    /// Whether the ring waits for what an earlier turn showed to become final.
+    private func isWaiting(_ ring: Ring) -> Bool { ring.slot != nil && ring.stagedTurn != turn }
+
     private func serve(_ ring: Ring) {
-        guard ring.isAttached else { return }
+        guard ring.isAttached, !isWaiting(ring) else { return }
         if ring.servedTurn == turn { return rings.schedule(ring) }
         ring.servedTurn = turn
         if ring.features.contains(.reconnection), ring.page.isReconnectRequested { return reconnect(ring) }
         guard ring.isActive else { return }
-        if server.outputCount(ring.connection) > 0 {
-            send(ring)
+        if server.queuedCount(ring.connection) > 0 {
+            place(ring)
             guard ring.isAttached, ring.isActive else { return }
         }
         if server.wantsInput(ring.connection) { receive(ring) }
         if ring.isAttached, ring.isActive, hypervisor.isLost(ring.page.page) { lose(ring) }
     }
 
+    /// The ring's slot of this turn, to be moved on.
+    private func stage(_ ring: Ring) -> RingSlot {
+        if let slot = ring.slot { return slot }
+        let slot = ring.slotAsItStands
+        ring.slot = slot
+        ring.stagedTurn = turn
+        staged.append(ring)
+        touch(ring)
+        return slot
+    }
+
     private func receive(_ ring: Ring) {
-        switch ring.page.receive(into: buffer) {
+        let consumed = ring.slot?.after.consumed ?? ring.page.positions.consumed
+        switch ring.page.look(at: consumed, into: buffer) {
         case .moved(0): break
         case .moved(let count):
-            signalLater(ring)
+            var slot = stage(ring)
+            slot.after.consumed = consumed &+ UInt32(count)
+            ring.slot = slot
             let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
             bytes.withMemoryRebound(to: UInt8.self) { server.receive(ring.connection, $0.span) }
         case .badIndex: breakOff(ring)
         }
     }
 
-    private func send(_ ring: Ring) {
+    private func place(_ ring: Ring) {
+        if ring.slot?.isRestarted == true { return }
         if ring.sentTurn != turn { (ring.sentTurn, ring.sentCount) = (turn, 0) }
+        let produced = ring.slot?.after.produced ?? ring.page.positions.produced
         var offered = 0
-        let outcome = server.withOutput(ring.connection) { bytes in
+        let outcome = server.withQueued(ring.connection) { bytes in
             offered = bytes.count
-            return ring.page.send(bytes)
+            return ring.page.place(bytes, at: produced)
         }
         switch outcome {
         case .moved(0): ring.isBlocked = true
         case .moved(let count):
+            var slot = stage(ring)
+            slot.after.produced = produced &+ UInt32(count)
+            ring.slot = slot
             ring.sentCount += count
             ring.isBlocked = count < offered
             if ring.isBlocked { rings.schedule(ring) }
-            signalLater(ring)
             server.sent(ring.connection, count)
         case .badIndex: breakOff(ring)
         }
     }
 
-    /// The guest has asked for a new beginning.
+    /// The guest has asked for a new beginning, which it gets once that is recorded.
     private func reconnect(_ ring: Ring) {
         server.reconnect(ring.connection)
         guard ring.isAttached else { return }
-        rings.restart(ring)
-        signalLater(ring)
+        var slot = stage(ring)
+        slot.after = RingPositions(consumed: 0, produced: 0)
+        slot.isRestarted = true
+        ring.slot = slot
     }
 
     /// The indexes are no ring's.

@@ -28,6 +28,9 @@ final class Ring {
     var isActive = true
     /// The response ring was full when we looked last, so the guest will signal when it has made room.
     var isBlocked = false
+    /// How far the ring's indexes are to move once that may be seen (RingConnections); nil: they stand.
+    var slot: RingSlot?
+    var stagedTurn: UInt32 = 0
     /// The turn of the last service.
     var servedTurn: UInt32 = 0
     /// The turn of the last sending, and how many bytes it has sent so far.
@@ -37,6 +40,13 @@ final class Ring {
     var isTouched = false
     /// The end of the turn must signal the guest.
     var needsSignal = false
+
+    /// A slot that moves nothing.
+    var slotAsItStands: RingSlot {
+        let (consumed, produced) = page.positions
+        let positions = RingPositions(consumed: consumed, produced: produced)
+        return RingSlot(before: positions, after: positions)
+    }
 
     fileprivate init(_ domain: DomainID, _ connection: ConnectionID, _ page: RingPage) {
         self.domain = domain
@@ -67,6 +77,9 @@ final class Rings {
     init(_ hypervisor: any Hypervisor) { self.hypervisor = hypervisor }
 
     var count: Int { byDomain.count }
+    var all: [Ring] { byConnection.compactMap { $0 } }
+
+    func isAttached(_ domain: DomainID) -> Bool { byDomain[domain] != nil }
 
     func ring(of connection: ConnectionID) -> Ring? {
         let index = Int(connection.rawValue)
@@ -81,6 +94,44 @@ final class Rings {
     func attach(
         _ domain: DomainID, _ connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32
     ) throws(HypervisorFailure) {
+        let ring = try attach(domain, connection, gfn, port)
+        begin(ring, features, keeping: domain == own?.domain)
+    }
+
+    /// Goes on with a ring of an earlier daemon (`World.resume`).
+    func resume(
+        _ domain: DomainID, _ connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32,
+        slot: RingSlot?, isActive: Bool
+    ) throws(HypervisorFailure) -> Bool {
+        let ring = try attach(domain, connection, gfn, port)
+        let isIntact = Self.bring(ring, to: slot)
+        begin(ring, features, keeping: true)
+        ring.isActive = isActive
+        return isIntact
+    }
+
+    /// Brings a ring's indexes to where its slot says that they were to be. False: they are neither there nor
+    /// where they were before, so the guest has begun the ring anew.
+    private static func bring(_ ring: Ring, to slot: RingSlot?) -> Bool {
+        guard let slot else { return true }
+        let (consumed, produced) = ring.page.positions
+        let isHere =
+            (consumed == slot.before.consumed || consumed == slot.after.consumed)
+            && (produced == slot.before.produced || produced == slot.after.produced)
+        if !isHere { return false }
+        let isThere = consumed == slot.after.consumed && produced == slot.after.produced
+        if slot.isRestarted && !isThere {
+            ring.page.reset()
+            ring.page.confirmConnection()
+        } else {
+            ring.page.publish(consumed: slot.after.consumed, produced: slot.after.produced)
+        }
+        return true
+    }
+
+    private func attach(
+        _ domain: DomainID, _ connection: ConnectionID, _ gfn: UInt64, _ port: UInt32
+    ) throws(HypervisorFailure) -> Ring {
         let ring = Ring(domain, connection, RingPage(try map(domain, gfn)))
         let named = ring.page.eventChannelPort
         do throws(HypervisorFailure) {
@@ -91,7 +142,7 @@ final class Rings {
         }
         byDomain[domain] = ring
         Self.enter(ring, &byConnection, Int(connection.rawValue))
-        begin(ring, features, keeping: domain == own?.domain)
+        return ring
     }
 
     /// The same for a domain that is attached (`World.reattach`). If it fails the ring lies still until the
@@ -101,6 +152,7 @@ final class Rings {
             throw HypervisorFailure("domain \(domain.rawValue) is not attached")
         }
         ring.isActive = false
+        ring.slot = nil
         unbind(ring)
         if hypervisor.isLost(ring.page.page) { try hypervisor.restore(ring.page.page) }
         try bind(ring, port)

@@ -64,8 +64,11 @@ extension HostOptions {
     /// What the daemon is to do, from the configuration and the command line.
     ///
     /// Throws if there is something that no hypervisor can be chosen by.
-    public init(_ options: DaemonOptions) throws(StartFailure) {
+    ///
+    /// - Parameter builtIn: the modules that need no file.
+    public init(_ options: DaemonOptions, builtIn: [BuiltInModule]) throws(StartFailure) {
         self.init()
+        store = StoreChoice(options, builtIn: builtIn)
         hypervisor = try options.hypervisorChoice
         let configuration = options.configuration
         sockets = configuration.sockets.map {
@@ -91,10 +94,12 @@ extension HostOptions {
 
 /// Serves until a signal stops it; reads the configuration again at SIGHUP. The status is what the process
 /// must end with.
-public func runDaemon(_ options: DaemonOptions) -> Int32 {
+///
+/// - Parameter builtIn: the modules that need no file.
+public func runDaemon(_ options: DaemonOptions, builtIn: [BuiltInModule]) -> Int32 {
     let start: HostOptions
     do throws(StartFailure) {
-        start = try HostOptions(options)
+        start = try HostOptions(options, builtIn: builtIn)
     } catch {
         printError("xenstored: \(error)")
         return 1
@@ -106,7 +111,7 @@ public func runDaemon(_ options: DaemonOptions) -> Int32 {
         } catch {
             throw StartFailure(error.description)
         }
-        return try HostOptions(reloaded)
+        return try HostOptions(reloaded, builtIn: builtIn)
     }
 }
 

@@ -95,6 +95,9 @@ extension SimulatedXen {
         return directory.identity("dom\(id.rawValue)/event")
     }
 
+    /// A host that is made anew has another FIFO.
+    var bootID: String? { directory.identity("evtchn").map { "simulated \($0)" } }
+
     func domains() -> [DomainID] {
         (0..<UInt16(SimulatedLayout.domainCount)).map { DomainID($0) }
             .filter { $0 == .zero || entry($0).flags.contains(.exists) }

@@ -52,7 +52,7 @@ func librariesBeginning(_ prefix: String) -> [String] {
 }
 
 /// The names in a directory; none where it cannot be read.
-private func entries(of directory: String) -> [String] {
+func entries(of directory: String) -> [String] {
     guard let stream = opendir(directory) else { return [] }
     defer { closedir(stream) }
     var names: [String] = []

@@ -25,7 +25,8 @@
 //   so a call moves 0 to 1024 bytes. A byte is copied once; what the copy holds no longer changes.
 // - A call takes bounded time: nothing waits for the other side, and nothing traps.
 //
-// What the daemon trusts: nothing on the page, its own two indexes included, and it keeps no copies of them.
+// What the daemon trusts: nothing on the page, its own two indexes included, and it keeps no copies of them
+// from one turn to the next.
 // The page has the only truth, because guests do reset all four indexes: firmware leaves a page like new to
 // the kernel that it starts, and Linux zeroes both indexes of a ring that it finds broken. A daemon with
 // copies would see garbage or a bad index there. Where a guest overwrites the daemon's indexes with other
@@ -96,7 +97,48 @@ public struct RingPage: @unchecked Sendable {
     }
 }
 
-// The daemon's side.
+// The daemon's side, in two steps: look at requests and place responses, neither of which the guest can see;
+// and, once what that means is kept safe, publish how far both have got.
+extension RingPage {
+    /// Copies waiting request bytes to the beginning of `buffer`, as many as wait from the index `consumed`
+    /// on and fit. They go on waiting.
+    public func look(at consumed: UInt32, into buffer: UnsafeMutableRawBufferPointer) -> Outcome {
+        let producer = ring_load(page + Ring.requests.producer)
+        ring_fence_loads()
+        let waiting = producer &- consumed
+        guard waiting <= UInt32(Self.ringCount) else { return .badIndex }
+        return .moved(copy(.requests, from: consumed, min(Int(waiting), buffer.count), to: buffer))
+    }
+
+    /// Copies as many of `bytes`, from the first on, as the response ring has room for behind the index
+    /// `produced`. The guest does not know of them yet.
+    public func place(_ bytes: Span<UInt8>, at produced: UInt32) -> Outcome {
+        let consumer = ring_load(page + Ring.responses.consumer)
+        ring_fence_loads()
+        let waiting = produced &- consumer
+        guard waiting <= UInt32(Self.ringCount) else { return .badIndex }
+        let count = min(Self.ringCount - Int(waiting), bytes.count)
+        copy(bytes, count, to: .responses, at: produced)
+        return .moved(count)
+    }
+
+    /// The daemon's own two indexes, as they stand on the page.
+    public var positions: (consumed: UInt32, produced: UInt32) {
+        let consumed = ring_load(page + Ring.requests.consumer)
+        let produced = ring_load(page + Ring.responses.producer)
+        ring_fence_loads()
+        return (consumed, produced)
+    }
+
+    /// Sets them: requests up to `consumed` are taken, responses up to `produced` are there. Signal the guest
+    /// if either has moved.
+    public func publish(consumed: UInt32, produced: UInt32) {
+        store(Ring.requests.consumer, consumed)
+        store(Ring.responses.producer, produced)
+    }
+}
+
+// The daemon's side in one step.
 extension RingPage {
     /// Moves waiting request bytes to the beginning of `buffer`, as many as wait and fit.
     ///
@@ -191,26 +233,39 @@ extension RingPage {
     private func take(_ ring: Ring, _ buffer: UnsafeMutableRawBufferPointer) -> Outcome {
         guard let (waiting, consumer, _) = indexes(ring) else { return .badIndex }
         let count = min(waiting, buffer.count)
-        guard count > 0, let target = buffer.baseAddress else { return .moved(0) }
-        let start = Int(consumer) & (Self.ringCount - 1)
-        let first = min(count, Self.ringCount - start)
-        ring_copy(target, page + ring.bytes + start, first)
-        ring_copy(target + first, page + ring.bytes, count - first)
+        if copy(ring, from: consumer, count, to: buffer) == 0 { return .moved(0) }
         store(ring.consumer, consumer &+ UInt32(count))
         return .moved(count)
     }
 
-    private func put(_ ring: Ring, _ bytes: Span<UInt8>) -> Outcome {
-        guard let (waiting, _, producer) = indexes(ring) else { return .badIndex }
-        let count = min(Self.ringCount - waiting, bytes.count)
-        guard count > 0 else { return .moved(0) }
-        let start = Int(producer) & (Self.ringCount - 1)
+    /// Copies `count` bytes, 1024 at most, out of a ring. Answers how many.
+    private func copy(
+        _ ring: Ring, from position: UInt32, _ count: Int, to buffer: UnsafeMutableRawBufferPointer
+    ) -> Int {
+        guard count > 0, let target = buffer.baseAddress else { return 0 }
+        let start = Int(position) & (Self.ringCount - 1)
+        let first = min(count, Self.ringCount - start)
+        ring_copy(target, page + ring.bytes + start, first)
+        ring_copy(target + first, page + ring.bytes, count - first)
+        return count
+    }
+
+    /// Copies the first `count` of the bytes, 1024 at most, into a ring.
+    private func copy(_ bytes: Span<UInt8>, _ count: Int, to ring: Ring, at position: UInt32) {
+        let start = Int(position) & (Self.ringCount - 1)
         let first = min(count, Self.ringCount - start)
         bytes.withUnsafeBytes { source in
             guard let source = source.baseAddress else { return }
             ring_copy(page + ring.bytes + start, source, first)
             ring_copy(page + ring.bytes, source + first, count - first)
         }
+    }
+
+    private func put(_ ring: Ring, _ bytes: Span<UInt8>) -> Outcome {
+        guard let (waiting, _, producer) = indexes(ring) else { return .badIndex }
+        let count = min(Self.ringCount - waiting, bytes.count)
+        guard count > 0 else { return .moved(0) }
+        copy(bytes, count, to: ring, at: producer)
         store(ring.producer, producer &+ UInt32(count))
         return .moved(count)
     }

@@ -12,7 +12,7 @@
 // | 10 | 2 | 0 |
 // | 12 | 4 | bytes of the value, v; 0 if it removes |
 // | 16 | 8 | generation: the number of the change that made it so |
-// | 24 | 4p | permissions: u16 domain id, u8 mode (1 read, 2 write), u8 flags (1: ignored), the owner's first |
+// | 24 | 4p | permissions, the owner first: u16 domain id, u8 mode (1 read, 2 write), u8 flags (1 ignored) |
 // | 24+4p | k | key |
 // | 24+4p+k | v | value |
 //

@@ -1,11 +1,12 @@
 // The command line (specification, section H): every option that earlier daemons take, and ours.
 //
-// Exit status: 0 after --help, --version and a good --check-config; 2 where the command line or the
-// configuration is wrong, after one line on stderr for each mistake and with nothing started; else the
-// daemon's.
+// Exit status: 0 after --help, --version, a good --check-config and an answer about modules; 2 where the
+// command line or the configuration is wrong, after one line on stderr for each mistake and with nothing
+// started; else the daemon's.
 
 import ArgumentParser
 import Glibc
+import MemoryStore
 import XenStore
 import XenStoreHost
 import XenStoreTypes
@@ -39,6 +40,17 @@ struct XenstoredCommand: ParsableCommand {
         help: ArgumentHelp("Whose domains to serve: auto, xen, simulated or none.", valueName: "name"),
         transform: OptionValue.hypervisor)
     var hypervisor: Configuration.Hypervisor?
+
+    // MARK: Modules
+
+    @Flag(name: .customLong("list-modules"), help: "Say which modules there are, start nothing.")
+    var listModules = false
+
+    @Option(
+        name: .customLong("describe-module"),
+        help: ArgumentHelp("Say what a module is and which options it has, start nothing.", valueName: "name")
+    )
+    var describedModule: String?
 
     // MARK: The process
 
@@ -148,6 +160,9 @@ struct XenstoredCommand: ParsableCommand {
         transform: OptionValue.domain)
     var privilegedDomain: DomainID?
 
+    /// The modules that need no file.
+    static let builtIn = [BuiltInModule(memoryStore.pointer)]
+
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
 
@@ -162,11 +177,19 @@ extension XenstoredCommand {
             } catch {
                 throw OptionMistake(error.description)
             }
-            guard command.checkConfiguration else { return runDaemon(options) }
+            if let answer = try command.answer(options) {
+                print(answer, terminator: "")
+                return 0
+            }
+            _ = try StoreChoice(options, builtIn: builtIn).module()
+            guard command.checkConfiguration else { return runDaemon(options, builtIn: builtIn) }
             print("\(command.configurationFile ?? options.file ?? "no configuration file, the defaults"): ok")
             return 0
         } catch let mistakes as ConfigurationMistakes {
             complain(mistakes.description)
+            return 2
+        } catch let failure as StartFailure {
+            complain(failure.description)
             return 2
         } catch let mistake as OptionMistake {
             complain("xenstored: \(mistake) (xenstored --help lists the options)")
@@ -179,6 +202,18 @@ extension XenstoredCommand {
             complain("xenstored: \(message(for: error)) (xenstored --help lists the options)")
             return 2
         }
+    }
+
+    /// What the command line asks about modules, nil if it asks nothing.
+    ///
+    /// Throws if there is no such module.
+    private func answer(_ options: DaemonOptions) throws -> String? {
+        let search = ModuleSearch(options, builtIn: Self.builtIn)
+        if listModules { return try search.list() }
+        guard let describedModule else { return nil }
+        let name =
+            describedModule.contains("/") ? options.environment.absolute(describedModule) : describedModule
+        return try search.find(Placed(name)).longDescription
     }
 
     /// The configuration with this command line over it.

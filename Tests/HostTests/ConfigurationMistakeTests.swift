@@ -18,7 +18,7 @@ import Testing
     }
 
     static let topKeys =
-        "hypervisor, xen, simulated, sockets, store, quotas, transactions, log, pid-file, domain, "
+        "hypervisor, xen, simulated, sockets, store, modules, quotas, transactions, log, pid-file, domain, "
         + "privileged-domain"
     static let socketKeys = "path, mode, owner, group, read-only"
     static let bytes = "such as 2048, 64KiB, 10MiB or 1GiB"
@@ -87,8 +87,17 @@ import Testing
             "log: {lvl: info}",
             "f:1:7: found the unknown key \"lvl\", expected one of: level, destination, trace, trace-file"),
         Bad("log:\n", "f:1:5: found nothing, expected a mapping of: level, destination, trace, trace-file"),
-        Bad("store: {options: {path: /x}}", "f:1:19: found the key \"path\", expected none here"),
-        Bad("store: {options: []}", "f:1:18: found a list, expected an empty mapping, {}"),
+        Bad(
+            "store: {options: []}",
+            "f:1:18: found a list, expected a mapping of the module's options, or {}"),
+        Bad(
+            "store: {options: {a: [], b: }}",
+            "f:1:22: found a list, expected a single value of \"a\", without NUL",
+            "f:1:29: found nothing, expected a single value of \"b\", without NUL"),
+        Bad(
+            "store: {options: {a: \"x\\0\", \"b\\0\": 1}}",
+            "f:1:22: found \"x\\u{0}\" in quotes, expected a single value of \"a\", without NUL",
+            "f:1:29: found the key \"b\\u{0}\", expected one without NUL"),
         Bad(
             "quotas: {permissions: 1, node-permissions: 1}",
             "f:1:26: found \"node-permissions\" beside \"permissions\", expected one of them: "
@@ -116,7 +125,26 @@ import Testing
                 + "expected a port from 1 to 131071 or the absolute path of a file (at most 4095 bytes)"),
         Bad("hypervisor: [xen]", "f:1:13: found a list, expected auto, xen, simulated or none"),
         Bad("hypervisor:", "f:1:12: found nothing, expected auto, xen, simulated or none"),
-        Bad("store: {backend: tdb-file}", "f:1:18: found \"tdb-file\", expected memory"),
+        Bad(
+            "store: {backend: TDB}",
+            "f:1:18: found \"TDB\", expected a module's name (lower-case letters, digits and -) "
+                + "or the absolute path of a shared object"),
+        Bad(
+            "store: {on-full: stop}",
+            "f:1:18: found \"stop\", expected refuse or continue-in-memory"),
+        Bad(
+            "store: {keep: [/a, a/b, /a, /, /a//b, '/a b']}",
+            "f:1:20: found \"a/b\", expected a node's absolute path, such as /local/pool",
+            "f:1:25: found \"/a\" again, expected it once",
+            "f:1:29: found \"/\", expected a node's absolute path, such as /local/pool",
+            "f:1:32: found \"/a//b\", expected a node's absolute path, such as /local/pool",
+            "f:1:39: found \"/a b\" in quotes, expected a node's absolute path, such as /local/pool"),
+        Bad(
+            "store: {sessions: none}",
+            "f:1:19: found \"none\", expected the absolute path of a file (at most 4095 bytes)"),
+        Bad(
+            "modules: {directory: lib}",
+            "f:1:22: found \"lib\", expected none or the absolute path of a file (at most 4095 bytes)"),
         Bad(
             "quotas: {nodes: 010}",
             "f:1:17: found \"010\", expected a whole number from 0 to 4294967295"),

@@ -54,6 +54,21 @@ import XenStoreTypes
             $0.sockets[0].group = 50
         },
         Good("store: {backend: memory}") { _ in },
+        Good("store: {backend: /a/b.so, options: {path: /x, size: '3'}}") {
+            $0.store.backend = Placed("/a/b.so")
+            $0.store.options = [
+                ModuleOption(Placed("path"), Placed("/x")), ModuleOption(Placed("size"), Placed("3")),
+            ]
+        },
+        Good("store: {on-full: continue-in-memory, keep: [/a/b-_@9], sessions: /s}") {
+            $0.store.onFull = .continueInMemory
+            $0.store.keep = ["/a/b-_@9"]
+            $0.store.sessions = "/s"
+        },
+        Good("modules: {directory: none, allow-environment: true}") {
+            $0.modules.directory = nil
+            $0.modules.allowEnvironment = true
+        },
         Good("quotas: {nodes: 0, watches: 4294967295, memory: 3MiB, soft-memory: 1KiB, path-max: 100}") {
             $0.quotas[.nodes] = 0
             $0.quotas[.watches] = .max

@@ -8,9 +8,17 @@ import Testing
         "XenStoreTypes": [],
         "XenStore": ["XenStoreTypes"],
         "XenStoreRing": ["CRing"],
-        "XenStoreHost": ["XenStoreTypes", "XenStore", "XenStoreRing", "CXen", "CLinux", "CYAML", "Glibc"],
+        "XenStoreLog": ["CLinux", "Glibc"],
+        "XenStorePlugin": ["XenStoreTypes", "CXenStorePlugin"],
+        "XenStoreHost": [
+            "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CXen", "CXenStorePlugin", "CLinux",
+            "CYAML", "Glibc",
+        ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
-        "xenstored": ["XenStoreTypes", "XenStore", "XenStoreHost", "Glibc", "ArgumentParser"],
+        "xenstored": [
+            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "Glibc",
+            "ArgumentParser",
+        ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],
         // A client of its own, of a few lines: what it measures shall not be a client's cost.

@@ -10,8 +10,11 @@ import Testing
 
     static let code = tree.filter { $0.isSwift || $0.isC }
 
+    /// The plugin interface is one file that says everything, for those who have nothing else.
+    static let longFiles = ["Sources/CXenStorePlugin/include/xenstore_plugin.h"]
+
     @Test func filesAreShort() {
-        let long = Self.code.filter { $0.lines.count > Self.fileMax }
+        let long = Self.code.filter { $0.lines.count > Self.fileMax && !Self.longFiles.contains($0.path) }
         #expect(!Self.code.isEmpty)
         #expect(long.map { "\($0.path): \($0.lines.count) lines" } == [])
     }

@@ -13,9 +13,10 @@
 //     sleep SECONDS
 //
 // Prints a line a reply: the request's name, then the reply's bytes with blanks for NULs, or `ERROR` and the error.
-// Events are printed as they come in: `EVENT path token`. Status 1 where the connection breaks or a line makes no
-// sense.
+// Events are printed as they come in: `EVENT path token`. Status 1, and why, where a line makes no sense, or the
+// kernel refuses what is written: it keeps books of watches and transactions, and answers these requests itself.
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,7 +47,7 @@ static void fail(const char *what) {
 }
 
 static void put(const void *bytes, size_t count) {
-    if (write(ring, bytes, count) != (ssize_t)count) fail("cannot write");
+    if (write(ring, bytes, count) != (ssize_t)count) fail(strerror(errno));
 }
 
 // One whole message; its body is left in `body`, NULs but the last one replaced by blanks.
@@ -114,7 +115,8 @@ static void raw(const char *hex) {
 }
 
 // Arguments are often something of a path, so that some of it gets past the first check. Only what the kernel lets
-// through comes to the daemon: it looks at the frame, at transactions' ids and at watches itself.
+// through comes to the daemon: it looks at the frame, at transactions' ids and at watches itself. After RESET_WATCHES the guest
+// would hear of nothing more, so that is left out.
 static void noise(unsigned seed, int messages) {
     static const char *const words[] = {"data/x", "/local/domain/0", "@releaseDomain", "/", "n0", "T", "", "../..", "w-1"};
     int refused = 0, answered = 0;
@@ -124,6 +126,7 @@ static void noise(unsigned seed, int messages) {
         char bytes[4096];
         size_t count = 0;
         if (type == 4 || type == 5 || type == 6 || type == 7) continue;  // the kernel keeps books of these
+        if (type == 21) continue;
         for (long parts = random() % 4; parts > 0; parts--) {
             const char *word = words[random() % 9];
             strcpy(bytes + count, word);

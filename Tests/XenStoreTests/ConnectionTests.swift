@@ -39,7 +39,7 @@ extension Connection {
         endReply(start, isCounted: isCounted)
     }
 
-    fileprivate var unsent: [UInt8] { withUnsent { [UInt8](copying: $0) } }
+    fileprivate var unsent: [UInt8] { withUnsent(unsentCount) { [UInt8](copying: $0) } }
 }
 
 /// What is queued as a list of messages, compared with all of them for every event.

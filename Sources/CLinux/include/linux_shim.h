@@ -38,4 +38,10 @@ void linux_name_thread(const char *name);
 /* Lets one thread run on one CPU only. Returns 0, or -1 with errno: EINVAL for a CPU that is not there. */
 int linux_pin_thread(pid_t thread, int cpu);
 
+/*
+ * The first byte of a file at or behind `offset` that may be other than zero, as far as the file system tells
+ * (lseek(2), SEEK_DATA; the file's position moves). -1 with errno, ENXIO if there is none.
+ */
+off_t linux_next_stored(int fd, off_t offset);
+
 #endif

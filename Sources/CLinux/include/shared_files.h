@@ -15,7 +15,7 @@
 
 /*
  * Reserves addresses for so many pages, none of which can be touched yet. Returns their start, or NULL with
- * errno (ENOSPC: there are 64 such ranges in this process). Any thread may reserve and release.
+ * errno (ENOSPC: there are 256 such ranges in this process). Any thread may reserve and release.
  */
 void *shared_reserve(size_t pages);
 
@@ -25,11 +25,23 @@ void shared_release(void *start);
 /* Maps the first `pages` pages of a file at `where`, readable and writable. Returns 0, or -1 with errno. */
 int shared_map(void *where, size_t pages, int fd);
 
+/* The same from byte `offset` of the file on, a multiple of SHARED_PAGE. */
+int shared_map_from(void *where, size_t pages, int fd, uint64_t offset);
+
 /* Ends that: the pages can be touched no more, and are not lost any more. */
 void shared_unmap(void *where, size_t pages);
 
 /* Whether the page at `where` has been lost since it was mapped. */
 int shared_is_lost(const void *where);
+
+/* How many pages this process has lost so far: to know that none was lost meanwhile, compare. */
+uint32_t shared_losses(void);
+
+/*
+ * Makes mapped pages present and writable ahead of the first write to them. Nothing happens, and nothing
+ * fails, where the kernel cannot (before Linux 5.14) or the file has no such pages.
+ */
+void shared_warm(void *where, size_t pages);
 
 /* A word that other processes read and write at any time. */
 static inline uint32_t shared_load(const void *word)
@@ -40,6 +52,23 @@ static inline uint32_t shared_load(const void *word)
 static inline void shared_store(void *word, uint32_t value)
 {
 	__atomic_store_n((uint32_t *)word, value, __ATOMIC_SEQ_CST);
+}
+
+/* Stores `value` after everything that was stored before: whoever sees it sees that too. */
+static inline void shared_publish(void *word, uint32_t value)
+{
+	__atomic_store_n((uint32_t *)word, value, __ATOMIC_RELEASE);
+}
+
+/* The same two for 64 bits, between the threads of one process. */
+static inline uint64_t shared_load_long(const uint64_t *word)
+{
+	return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void shared_publish_long(uint64_t *word, uint64_t value)
+{
+	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
 /* Stores `value` and returns what stood there before. A full memory barrier. */

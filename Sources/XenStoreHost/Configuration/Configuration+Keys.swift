@@ -18,6 +18,7 @@ extension Configuration {
                 "sockets", \.sockets, blank: Socket(path: ""), keys: Socket.keys, lengths: 1...16,
                 check: Socket.check),
             Key("store", \.store, keys: Store.keys),
+            Key("modules", \.modules, keys: Modules.keys),
             Key("quotas", \.quotas, keys: QuotaLimits.keys),
             Key("transactions", \.transactions, keys: Transactions.keys),
             Key("log", \.log, keys: Log.keys),
@@ -98,15 +99,6 @@ extension Expected where Value == UInt32 {
             }
             return mode
         }
-    }
-}
-
-extension Configuration.Store {
-    static var keys: [Key<Self>] {
-        [
-            Key("backend", \.backend, .choice(Configuration.Backend.allCases.map { ($0.rawValue, $0) })),
-            Key("options", \.options, keys: [] as [Key<Configuration.NoOptions>]),
-        ]
     }
 }
 

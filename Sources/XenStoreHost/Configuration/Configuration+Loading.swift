@@ -11,16 +11,19 @@ extension Configuration {
         public var runDirectory: String?
         /// SIMXEN_DIR: the directory of a simulated Xen.
         public var simulatedDirectory: String?
+        /// XENSTORED_PLUGIN_PATH: directories in which modules are looked for, with colons between.
+        public var pluginPath: String?
         /// What relative paths of the environment and the command line start from. Absolute.
         public var workingDirectory: String
 
         public init(
             socketPath: String? = nil, runDirectory: String? = nil, simulatedDirectory: String? = nil,
-            workingDirectory: String = "/"
+            pluginPath: String? = nil, workingDirectory: String = "/"
         ) {
             self.socketPath = socketPath
             self.runDirectory = runDirectory
             self.simulatedDirectory = simulatedDirectory
+            self.pluginPath = pluginPath
             self.workingDirectory = workingDirectory
         }
 
@@ -37,7 +40,8 @@ extension Configuration {
             }
             return Environment(
                 socketPath: value("XENSTORED_PATH"), runDirectory: value("XENSTORED_RUNDIR"),
-                simulatedDirectory: value("SIMXEN_DIR"), workingDirectory: directory)
+                simulatedDirectory: value("SIMXEN_DIR"), pluginPath: value("XENSTORED_PLUGIN_PATH"),
+                workingDirectory: directory)
         }
 
         /// `path`, made absolute, since a daemon leaves the directory that it was started in.
@@ -61,6 +65,9 @@ extension Configuration {
                         + "\(Self.directoryPathMax) bytes")
             }
             simulated.directory = directory
+        }
+        if let directory = environment.runDirectory.map(environment.absolute) {
+            store.sessions = directory + "/sessions"
         }
         let variable: String
         let path: String

@@ -30,11 +30,6 @@ public struct Configuration: Equatable, Sendable {
         public init(path: String) { self.path = path }
     }
 
-    /// What keeps the tree beyond the process. `memory` keeps nothing.
-    public enum Backend: String, CaseIterable, Sendable {
-        case memory
-    }
-
     /// Where log lines go.
     public enum LogDestination: Equatable, Sendable {
         /// `stderr` with `--no-fork`, else `syslog`.
@@ -55,13 +50,29 @@ public struct Configuration: Equatable, Sendable {
     }
 
     public struct Store: Equatable, Sendable {
-        public var backend = Backend.memory
-        /// `memory` has none.
-        public var options = NoOptions()
+        /// What becomes of the store's promise while the backend has no room, or fails (design, "Backends").
+        public enum OnFull: String, CaseIterable, Sendable {
+            case refuse
+            case continueInMemory = "continue-in-memory"
+        }
+
+        /// A module's name, or the absolute path of a shared object.
+        public var backend = Placed("memory")
+        /// The backend's own, each with its place. Only the module knows what they mean.
+        public var options: [ModuleOption] = []
+        public var onFull = OnFull.refuse
+        /// Absolute paths of nodes that outlive a reboot of the host, with all below them.
+        public var keep: [String] = []
+        /// The session journal's file. An absolute path.
+        public var sessions = defaultSessions
     }
 
-    /// The options of a backend that has none.
-    public struct NoOptions: Equatable, Sendable {}
+    public struct Modules: Equatable, Sendable {
+        /// Where modules are looked for first; nil: nowhere of its own. An absolute path.
+        public var directory: String? = "/usr/lib/xenstored"
+        /// XENSTORED_PLUGIN_PATH counts under root too.
+        public var allowEnvironment = false
+    }
 
     public struct Transactions: Equatable, Sendable {
         /// Bytes of old versions kept for open transactions; past it the oldest is doomed
@@ -89,6 +100,7 @@ public struct Configuration: Equatable, Sendable {
     }
 
     public static let defaultSocket = "/run/xenstored/socket"
+    public static let defaultSessions = "/run/xenstored/sessions"
 
     public var hypervisor = Hypervisor.auto
     public var xen = Xen()
@@ -97,6 +109,7 @@ public struct Configuration: Equatable, Sendable {
     /// At least one, no two with the same path.
     public var sockets = [Socket(path: defaultSocket)]
     public var store = Store()
+    public var modules = Modules()
     /// Unprivileged domains' limits (specification, section E).
     public var quotas = QuotaLimits()
     public var transactions = Transactions()

@@ -104,7 +104,7 @@ func readMapping<Target>(
 }
 
 /// `found the unknown key "sokets" (did you mean "sockets"?), expected one of: ...`.
-private func unknownKey(_ name: String, known: [String]) -> String {
+func unknownKey(_ name: String, known: [String]) -> String {
     guard !known.isEmpty else { return "found the key \(quoted(name)), expected none here" }
     var text = "found the unknown key \(quoted(name))"
     if let nearest = nearest(to: name, among: known) { text += " (did you mean \(quoted(nearest))?)" }

@@ -67,6 +67,8 @@ public struct OptionForm: Sendable {
         OptionForm(name: "priv-domid", .required("a domain id")),
         OptionForm(name: "config", .required("FILE")),
         OptionForm(name: "check-config"),
+        OptionForm(name: "list-modules"),
+        OptionForm(name: "describe-module", .required("a module's name")),
         OptionForm(name: "hypervisor", .required("auto, xen, simulated or none")),
         OptionForm(name: "version"),
         OptionForm("D", name: "no-domain-init", ignored: true),
