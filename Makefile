@@ -18,7 +18,8 @@
 #   make fuzz           each fuzz target for FUZZ_SECONDS (600); findings and corpus under .build-fuzz
 #   make bench          xenstore-bench on our daemon; BENCH="ARG..." are its arguments
 #   make format         let swift format rewrite the sources
-#   make install        into DESTDIR and PREFIX (/usr/local): daemon, configuration where none is yet, systemd unit
+#   make install        into DESTDIR and PREFIX (/usr/local): daemon, modules, their header, configuration where none
+#                       is yet, systemd unit
 #   make deps           install Debian's packages that a build needs; every target asks for what it needs
 #   make clean          remove everything that these targets made
 #
@@ -93,6 +94,9 @@ install:
 	@test -x .build/release/xenstored || { echo "make install: run 'make build' first" >&2; exit 1; }
 	install -D -m 755 .build/release/xenstored $(DESTDIR)$(PREFIX)/sbin/xenstored
 	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/xenstored $(DESTDIR)$(SYSCONFDIR)/xen
+	install -m 755 .build/release/libxenstore-*.so $(DESTDIR)$(PREFIX)/lib/xenstored
+	install -D -m 644 Sources/CXenStorePlugin/include/xenstore_plugin.h \
+		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
 	install -d -m 755 $(DESTDIR)$(UNITDIR)

@@ -65,6 +65,14 @@ final class LogTail: @unchecked Sendable {
     var end: Int { Int(shared_load_long(endWord)) }
     var allocated: Int { Int(shared_load_long(allocatedWord)) }
 
+    /// See `RecordLog.count` and `RecordLog.room`.
+    var fill: RecordLog.Fill {
+        let end = end
+        let room = max(0, (allocated - end - Frame.headSize) & ~7)
+        return .init(
+            count: end - LogHead.pageSize, room: min(room, Frame.lengthMax - Frame.headSize))
+    }
+
     // MARK: The thread that appends
 
     /// See `RecordLog.append`.

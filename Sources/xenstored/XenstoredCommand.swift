@@ -4,8 +4,10 @@
 // command line or the configuration is wrong, after one line on stderr for each mistake and with nothing
 // started; else the daemon's.
 
+import AppendLogStore
 import ArgumentParser
 import Glibc
+import AppendLogStore
 import MemoryStore
 import XenStore
 import XenStoreHost
@@ -161,7 +163,9 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [BuiltInModule(memoryStore.pointer)]
+    static let builtIn = [
+        BuiltInModule(memoryStore.pointer), BuiltInModule(appendLogStore.pointer),
+    ]
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }

@@ -15,7 +15,9 @@ public final class ModuleBackend: Backend {
     private let commitCall: CommitCall
     private let host: ModuleHost
     private let failure: UnsafeMutablePointer<xenstore_failure>
-    private var instance: UnsafeMutableRawPointer?
+    // Every commit comes through here: the check at run time that nobody else is at it costs as much as the
+    // call.
+    @exclusivity(unchecked) private var instance: UnsafeMutableRawPointer?
 
     private typealias CommitCall =
         @convention(c) (
