@@ -7,7 +7,6 @@
 import AppendLogStore
 import ArgumentParser
 import Glibc
-import AppendLogStore
 import MemoryStore
 import XenStore
 import XenStoreHost
