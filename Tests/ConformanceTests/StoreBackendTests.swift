@@ -15,6 +15,10 @@ import Testing
         Candidate(module: "append-log", options: ["path=@DIR@/store.log", "sync=never"]),
         Candidate(module: "append-log", options: ["path=@DIR@/store.log", "sync=always"]),
         Candidate(module: "\(products)/libxenstore-append-log.so", options: ["path=@DIR@/store.log"]),
+        Candidate(
+            module: "\(products)/libxenstore-tdb-file.so", options: ["path=@DIR@/tdb", "sync=never"]),
+        Candidate(
+            module: "\(products)/libxenstore-tdb-file.so", options: ["path=@DIR@/tdb", "sync=always"]),
     ]
 
     @Test(arguments: candidates) func itKeepsWhatItHasTaken(candidate: Candidate) {
