@@ -33,7 +33,7 @@ SWIFTFLAGS ?=
 BENCH ?=
 
 swift_version := 6.3
-packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
+packages := libxen-dev libyaml-dev libtdb-dev tdb-tools pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
 xen_packages := qemu-system-x86 binutils python3
 sources := Sources Plugins Tests Package.swift

@@ -27,6 +27,7 @@ let package = Package(
         .library(name: "xenstore-faults", type: .dynamic, targets: ["CFaults"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
+        .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -58,6 +59,14 @@ let package = Package(
         .target(
             name: "AppendLogStoreModule", dependencies: ["AppendLogStore", "CXenStorePlugin"],
             path: "Plugins/AppendLogStore/Sources/AppendLogStoreModule", swiftSettings: strict),
+        .systemLibrary(name: "CTDB", pkgConfig: "tdb", providers: [.apt(["libtdb-dev"])]),
+        .target(
+            name: "TDBFileStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CTDB", "CLinux"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStore", swiftSettings: strict),
+        .target(
+            name: "TDBFileStoreModule", dependencies: ["TDBFileStore", "CXenStorePlugin"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStoreModule", swiftSettings: strict),
         .target(
             name: "XenStoreHost",
             dependencies: [
@@ -163,11 +172,22 @@ let package = Package(
             ],
             swiftSettings: strict),
         .testTarget(
+            name: "RestartTests",
+            dependencies: ["XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
             name: "AppendLogTests",
             dependencies: [
                 "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
                 "XenStoreTestKit", "CLinux",
             ], swiftSettings: strict),
+        .testTarget(
+            name: "TDBFileTests",
+            dependencies: [
+                "TDBFileStore", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes", "XenStoreLog",
+                "XenStoreTestKit", "CTDB", "CLinux",
+            ],
+            swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),
     ]
 )

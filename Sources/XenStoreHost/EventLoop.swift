@@ -133,8 +133,8 @@ final class EventLoop {
             }
         }
         if let journal {
-            let isWaiting = rings?.record() ?? false
-            journal.record(isWaiting: isWaiting)
+            rings?.record()
+            journal.record()
         }
         server.commit()
         for connection in changedSockets { sockets.settle(connection) }

@@ -102,15 +102,11 @@ final class RingConnections: EventSource {
         touch(ring)
     }
 
-    /// Records the slot of every ring that the turn concerns. Answers whether one of them still waits for
-    /// what an earlier turn showed.
-    func record() -> Bool {
-        var isWaiting = false
+    /// Records the slot of every ring that the turn concerns.
+    func record() {
         for ring in touched where ring.isAttached && (ring.isActive || ring.slot != nil) {
             server.recordRing(ring.connection, ring.slot ?? ring.slotAsItStands)
-            if self.isWaiting(ring) { isWaiting = true }
         }
-        return isWaiting
     }
 
     /// Records where every ring stands, before the first turn.

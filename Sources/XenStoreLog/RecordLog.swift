@@ -46,7 +46,7 @@ public final class RecordLog: @unchecked Sendable {
         lock.deallocate()
     }
 
-    /// What `count` and `room` are behind an append.
+    /// What `count` and `room` are.
     public struct Fill: Sendable {
         public let count: Int
         public let room: Int
@@ -56,14 +56,13 @@ public final class RecordLog: @unchecked Sendable {
     ///
     /// Throws with nothing appended: ENOSPC, EDQUOT or EFBIG where there is no room for it, EMSGSIZE above
     /// 1 GiB, EIO for good when somebody else has cut the file short. The log must have been replayed.
-    @discardableResult
-    public func append(
-        _ sequence: UInt64, _ payload: UnsafeRawBufferPointer
-    ) throws(LogFailure) -> Fill {
+    public func append(_ sequence: UInt64, _ payload: UnsafeRawBufferPointer) throws(LogFailure) {
         precondition(isReplayed, "append before replay")
         try tail.append(sequence, payload)
-        return tail.fill
     }
+
+    /// Both at once, for the thread that appends, and at no cost.
+    public var fill: Fill { tail.fill }
 
     /// Bytes of frames in the log, their heads and what fills them up to a multiple of 8 included.
     public var count: Int { shared.fill.count }

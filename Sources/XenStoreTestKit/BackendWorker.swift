@@ -7,8 +7,8 @@
 //     refused TEXT         it could not be opened, or not recovered
 //     calls N              how many calls could have been given a fault (FAULT_AT), at the end
 //
-// Exit status: 0 all batches are final; 3 refused; 4 a batch was not taken three times in a row; 5 a batch that
-// was submitted was not final after three seconds.
+// Exit status: 0 all batches are final; 3 refused; 4 a batch was not taken three times in a row; 5 a batch
+// that was submitted was not final after three seconds.
 
 import Glibc
 import XenStore

@@ -257,7 +257,7 @@ extension XenstoredCommand {
 }
 
 /// Writes `text` and a newline to stderr.
-private func complain(_ text: String) {
+func complain(_ text: String) {
     let line = Array((text + "\n").utf8)
     var sent = 0
     while sent < line.count {

@@ -10,7 +10,7 @@ import XenStoreTestKit
 @testable import AppendLogStore
 
 /// How many times: more with XENSTORE_KILLS.
-private let kills = ProcessInfo.processInfo.environment["XENSTORE_KILLS"].flatMap(Int.init) ?? 100
+private let kills = ProcessInfo.processInfo.environment["XENSTORE_KILLS"].flatMap(Int.init) ?? 40
 
 private func settings(_ path: String, _ sync: String) -> [PluginOption] {
     options([
@@ -27,7 +27,8 @@ private func commitUntilKilled(
         let host = TestHost()
         let store = try AppendLogStore(host: host.host, options: settings(path, sync))
         var last = try store.recover { _ in }
-        while true {
+        // A test that is ended itself leaves nobody behind.
+        while getppid() != 1 {
             last += 1
             let outcome = try store.commit(last, packed(changes(last, seed: seed), generation: last))
             let final = outcome == .final ? last : host.committed.last ?? 0
@@ -35,8 +36,8 @@ private func commitUntilKilled(
         }
     } catch {
         FileHandle.standardError.write(Data("\(error)\n".utf8))
-        _exit(1)
     }
+    _exit(1)
 }
 
 private func killAgainAndAgain(sync: String) throws {

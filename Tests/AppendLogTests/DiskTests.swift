@@ -8,7 +8,7 @@ import XenStoreTestKit
 
 @testable import AppendLogStore
 
-@Suite(.timeLimit(.minutes(5)))
+@Suite(.timeLimit(.minutes(10)))
 struct FullDiskTests {
     @Test func `a full disk leaves the reserve, and room comes back`() async {
         await #expect(processExitsWith: .success) {
@@ -162,7 +162,7 @@ struct FullDiskTests {
     }
 }
 
-@Suite(.serialized, .timeLimit(.minutes(5)))
+@Suite(.serialized, .timeLimit(.minutes(10)))
 struct StallTests {
     @Test func `compaction holds no commit up`() throws {
         let directory = TestDirectory(onDisk: true)

@@ -55,14 +55,14 @@ final class StoreLog: @unchecked Sendable {
         var needsCompaction = false
         try gate.with { () throws(PluginFailure) in
             guard sequence > last, broken == nil else { throw refusal(sequence) }
-            let fill: RecordLog.Fill
             do throws(LogFailure) {
                 if twin != nil { try appendToTwin(sequence, records) }
-                fill = try log.append(sequence, records)
+                try log.append(sequence, records)
             } catch {
                 throw refusal(error, records.count)
             }
             last = sequence
+            let fill = log.fill
             needsRoom = fill.room < settings.reserve + Self.ahead / 4 * 3 && !isRoomWanted && !isFull
             if needsRoom { isRoomWanted = true }
             needsCompaction = fill.count >= threshold && !isCompacting
