@@ -174,7 +174,9 @@ extension Server {
         for quota in QuotaName.allCases { sessions.quota(quota, accounts.limits[quota]) }
         for account in accounts.all where !accounts.table[account].isUser && hasSession(account) {
             writeDomain(account)
-            if let ring = accounts.table[account].ring { writeAll(self[ring], accounts.table[account].number) }
+            if let ring = accounts.table[account].ring {
+                writeAll(self[ring], accounts.table[account].number)
+            }
         }
         defer { sessions.frame = frame }
         return sessions.frame
