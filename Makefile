@@ -12,11 +12,14 @@
 #                       transcripts against other daemons (docs/testing.md)
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
 #                       `make run` shows; with XENSTORED_PATH=SOCKET, against the daemon that listens there
+#   make test-xen       the daemon under Xen itself, emulated by qemu, with real guests (docs/testing.md); SCENE="NAME..."
+#                       plays just these, DAEMON=c or ocaml Debian's daemons, DAEMON=PATH another build of ours
 #   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)
 #   make fuzz           each fuzz target for FUZZ_SECONDS (600); findings and corpus under .build-fuzz
 #   make bench          xenstore-bench on our daemon; BENCH="ARG..." are its arguments
 #   make format         let swift format rewrite the sources
-#   make install        into DESTDIR and PREFIX (/usr/local): daemon, configuration where none is yet, systemd unit
+#   make install        into DESTDIR and PREFIX (/usr/local): daemon, modules, their header, configuration where none
+#                       is yet, systemd unit
 #   make deps           install Debian's packages that a build needs; every target asks for what it needs
 #   make clean          remove everything that these targets made
 #
@@ -30,11 +33,12 @@ SWIFTFLAGS ?=
 BENCH ?=
 
 swift_version := 6.3
-packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
+packages := libxen-dev libyaml-dev libtdb-dev tdb-tools pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
+xen_packages := qemu-system-x86 binutils python3
 sources := Sources Plugins Tests Package.swift
 
-.PHONY: help run test build lint embedded unit test-clients fuzz-smoke fuzz bench format install deps clean
+.PHONY: help run test build lint embedded unit test-clients test-xen fuzz-smoke fuzz bench format install deps clean
 .PHONY: toolchain client-deps
 
 help:
@@ -69,6 +73,13 @@ unit: toolchain deps
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
 
+# Built with a static standard library, so that dom0 needs nothing of Swift.
+test-xen: $(if $(DAEMON),,toolchain) deps
+	$(call need,$(xen_packages))
+	$(if $(DAEMON),,swift build -c release --static-swift-stdlib --product xenstored --scratch-path .build-static \
+		$(SWIFTFLAGS))
+	@Tests/Xen/run $(if $(DAEMON),--daemon $(DAEMON)) --seconds $(or $(XEN_SECONDS),1800) $(SCENE)
+
 fuzz-smoke: toolchain deps
 	Tests/Fuzz/run $(or $(FUZZ_SECONDS),5)
 
@@ -83,6 +94,9 @@ install:
 	@test -x .build/release/xenstored || { echo "make install: run 'make build' first" >&2; exit 1; }
 	install -D -m 755 .build/release/xenstored $(DESTDIR)$(PREFIX)/sbin/xenstored
 	install -d -m 755 $(DESTDIR)$(PREFIX)/lib/xenstored $(DESTDIR)$(SYSCONFDIR)/xen
+	install -m 755 .build/release/libxenstore-*.so $(DESTDIR)$(PREFIX)/lib/xenstored
+	install -D -m 644 Sources/CXenStorePlugin/include/xenstore_plugin.h \
+		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
 	install -d -m 755 $(DESTDIR)$(UNITDIR)

@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 import PackageDescription
 
 /// What every target of ours is compiled with.
@@ -8,9 +8,11 @@ let strict: [SwiftSetting] = [
 ]
 
 /// The core and its values also build for bare metal (Embedded Swift); what cannot is an error already here.
+/// Without unsafe flags, which packages that want the modules' SDK by its version would be refused for.
 let embeddable: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
-    .unsafeFlags(["-warnings-as-errors", "-Wwarning", "EmbeddedRestrictions"]),
+    .treatAllWarnings(as: .error),
+    .treatWarning("EmbeddedRestrictions", as: .error),
 ]
 
 let package = Package(
@@ -21,7 +23,11 @@ let package = Package(
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
+        .executable(name: "xenstore-conformance", targets: ["xenstore-conformance"]),
+        .library(name: "xenstore-faults", type: .dynamic, targets: ["CFaults"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
+        .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -32,6 +38,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "CFaults"),
         .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
@@ -46,6 +53,21 @@ let package = Package(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
         .target(
+            name: "AppendLogStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CLinux"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStore", swiftSettings: strict),
+        .target(
+            name: "AppendLogStoreModule", dependencies: ["AppendLogStore", "CXenStorePlugin"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStoreModule", swiftSettings: strict),
+        .systemLibrary(name: "CTDB", pkgConfig: "tdb", providers: [.apt(["libtdb-dev"])]),
+        .target(
+            name: "TDBFileStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CTDB", "CLinux"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStore", swiftSettings: strict),
+        .target(
+            name: "TDBFileStoreModule", dependencies: ["TDBFileStore", "CXenStorePlugin"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStoreModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
@@ -58,7 +80,7 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore",
+                "XenStoreHost", "AppendLogStore", "MemoryStore",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -89,6 +111,17 @@ let package = Package(
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "xenstore-conformance",
+            dependencies: [
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConformanceTests",
+            dependencies: ["xenstore-conformance", "CFaults", "AppendLogStoreModule"],
+            swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
             swiftSettings: strict),
@@ -117,6 +150,10 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
+        .executableTarget(
+            name: "module-cost",
+            dependencies: ["XenStoreHost", "XenStore", "XenStorePlugin", "CXenStorePlugin"],
+            path: "Tests/ModuleCost", swiftSettings: strict),
         .testTarget(
             name: "RecordLogTests", dependencies: ["XenStoreLog", "XenStoreTestKit", "CLinux"],
             swiftSettings: strict),
@@ -130,8 +167,25 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore",
+                "MemoryStore", "AppendLogStore",
                 "XenStoreTestKit",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RestartTests",
+            dependencies: ["XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux"],
+            swiftSettings: strict),
+        .testTarget(
+            name: "AppendLogTests",
+            dependencies: [
+                "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
+                "XenStoreTestKit", "CLinux",
+            ], swiftSettings: strict),
+        .testTarget(
+            name: "TDBFileTests",
+            dependencies: [
+                "TDBFileStore", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes", "XenStoreLog",
+                "XenStoreTestKit", "CTDB", "CLinux",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

@@ -220,7 +220,7 @@ extension Server {
 
     /// What CONTROL says of the store.
     func addStoreReport(to line: inout Line) {
-        guard commits.backend != nil else { return }
+        guard let backend = commits.backend else { return }
         line.add("store: batch ")
         line.add(Int(commits.sequence))
         line.add(", on their way ")
@@ -232,6 +232,7 @@ extension Server {
             line.add(Int(commits.failure))
         }
         line.add("\n")
+        backend.report.withBytes { line.add($0) }
     }
 }
 

@@ -62,11 +62,29 @@ extension Server {
         connection.isBroken = true
         connection.input = []
         if !connection.isSocket { note(connection.account) }
+        logBreak(connection, reason)
+        list(connection)
+    }
+
+    /// A guest can break its ring, and come back, as often as it likes: it gets a line at most every five
+    /// seconds.
+    private func logBreak(_ connection: Connection, _ reason: StaticString) {
+        let account = connection.account
+        accounts.table[account].breaks += 1
+        let last = accounts.table[account].breakLogged
+        if last != 0 && now < last + 5_000_000_000 { return }
         var line = Line(reason)
         line.add(" on connection ")
         line.add(connection.id)
+        line.add(" of ")
+        line.add(subject: connection.subject)
+        if accounts.table[account].breaks > 1 {
+            line.add(", broken since the last line ")
+            line.add(accounts.table[account].breaks)
+        }
+        accounts.table[account].breaks = 0
+        accounts.table[account].breakLogged = max(now, 1)
         log(.warning, line)
-        list(connection)
     }
 
     /// Carries out one request and queues its reply. False: it has to wait, and nothing has happened.

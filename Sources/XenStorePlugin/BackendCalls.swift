@@ -28,6 +28,13 @@ private func backend(_ instance: UnsafeMutableRawPointer?) -> StoreBackend {
     Unmanaged<StoreBackend>.fromOpaque(instance.unsafelyUnwrapped).takeUnretainedValue()
 }
 
+/// What `commit` is called on: the same, without counting a reference, which costs as much as the call. The
+/// daemon's own holds until close.
+@inline(__always)
+private func borrowed(_ instance: UnsafeMutableRawPointer?) -> Unmanaged<StoreBackend> {
+    Unmanaged.fromOpaque(instance.unsafelyUnwrapped)
+}
+
 private func openBackend(
     _ plugin: UnsafePointer<xenstore_plugin>?, _ host: UnsafePointer<xenstore_host>?,
     _ options: UnsafePointer<xenstore_option>?, _ count: Int,
@@ -68,11 +75,13 @@ private func commitToBackend(
     _ instance: UnsafeMutableRawPointer?, _ sequence: UInt64, _ records: UnsafePointer<UInt8>?,
     _ count: Int, _ failure: UnsafeMutablePointer<xenstore_failure>?
 ) -> Int32 {
-    do throws(PluginFailure) {
-        let bytes = UnsafeRawBufferPointer(start: records, count: count)
-        return try backend(instance).commit(sequence, bytes) == .final ? 0 : 1
-    } catch {
-        return error.fill(failure)
+    borrowed(instance)._withUnsafeGuaranteedRef { backend in
+        do throws(PluginFailure) {
+            let bytes = UnsafeRawBufferPointer(start: records, count: count)
+            return try backend.commit(sequence, bytes) == .final ? 0 : 1
+        } catch {
+            return error.fill(failure)
+        }
     }
 }
 

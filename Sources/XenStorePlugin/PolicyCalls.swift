@@ -53,22 +53,30 @@ private func decideByPolicy(
     _ instance: UnsafeMutableRawPointer?, _ question: UnsafePointer<xenstore_question>?,
     _ answer: UnsafeMutablePointer<xenstore_answer>?
 ) -> Int32 {
-    let policy = policy(instance)
     guard let question, let answer, let shown = PolicyQuestion(question, answer) else { return -1 }
-    do throws(PluginFailure) {
-        switch try policy.decide(shown) {
-        case .abstain: return Int32(XENSTORE_ABSTAIN)
-        case .grant: return Int32(XENSTORE_GRANT)
-        case .deny(let error):
-            answer.pointee.error = error.rawValue
-            return Int32(XENSTORE_DENY)
-        case .postpone(let milliseconds):
-            answer.pointee.delay = milliseconds
-            return Int32(XENSTORE_DEFER)
+    // Without counting a reference, which costs as much as the call: the daemon's own holds until close.
+    let policy = Unmanaged<AccessPolicy>.fromOpaque(instance.unsafelyUnwrapped)
+    return policy._withUnsafeGuaranteedRef { policy in
+        do throws(PluginFailure) {
+            return code(try policy.decide(shown), answer)
+        } catch {
+            policy.host.log(.error, error.reason)
+            return -1
         }
-    } catch {
-        policy.host.log(.error, error.reason)
-        return -1
+    }
+}
+
+/// The decision as C has it, with what goes with it in the answer.
+private func code(_ decision: PolicyDecision, _ answer: UnsafeMutablePointer<xenstore_answer>) -> Int32 {
+    switch decision {
+    case .abstain: return Int32(XENSTORE_ABSTAIN)
+    case .grant: return Int32(XENSTORE_GRANT)
+    case .deny(let error):
+        answer.pointee.error = error.rawValue
+        return Int32(XENSTORE_DENY)
+    case .postpone(let milliseconds):
+        answer.pointee.delay = milliseconds
+        return Int32(XENSTORE_DEFER)
     }
 }
 

@@ -4,8 +4,10 @@
 // command line or the configuration is wrong, after one line on stderr for each mistake and with nothing
 // started; else the daemon's.
 
+import AppendLogStore
 import ArgumentParser
 import Glibc
+import AppendLogStore
 import MemoryStore
 import XenStore
 import XenStoreHost
@@ -161,7 +163,9 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [BuiltInModule(memoryStore.pointer)]
+    static let builtIn = [
+        BuiltInModule(memoryStore.pointer), BuiltInModule(appendLogStore.pointer),
+    ]
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
@@ -253,7 +257,7 @@ extension XenstoredCommand {
 }
 
 /// Writes `text` and a newline to stderr.
-private func complain(_ text: String) {
+func complain(_ text: String) {
     let line = Array((text + "\n").utf8)
     var sent = 0
     while sent < line.count {

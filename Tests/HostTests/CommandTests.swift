@@ -2,8 +2,10 @@
 //
 // Only command lines that start nothing are tried here.
 
+import Foundation
 import Glibc
 import Testing
+import XenStoreTestKit
 
 @testable import XenStoreHost
 
@@ -69,6 +71,100 @@ import Testing
         let arguments = words.split(separator: " ").map(String.init)
         let outcome = try run(arguments + ["--check-config", "--config=/dev/null"])
         #expect(outcome == Outcome(status: 0, output: "/dev/null: ok\n", errors: ""))
+    }
+
+    @Test func modulesAreListedAndDescribed() throws {
+        let listed = try run(["--list-modules", "--config", "/dev/null"])
+        #expect(listed.status == 0 && listed.errors == "")
+        #expect(listed.output.hasPrefix("memory          1.0     backend  Keeps nothing"))
+        let described = try run(["--describe-module", "memory", "--config", "/dev/null"])
+        #expect(described.status == 0 && described.errors == "")
+        #expect(described.output.hasPrefix("name: memory\nversion: 1.0\ninterface: 1.0\n"))
+        let missing = try run(["--describe-module=memroy", "--config", "/dev/null"])
+        #expect(missing.status == 2 && missing.output == "")
+        #expect(missing.errors.hasPrefix("found no module \"memroy\" (did you mean \"memory\"?), expected "))
+    }
+
+    /// The daemon does not start, and --check-config says the same.
+    @Test(arguments: [["--check-config"], ["-N"]]) func aWrongModuleIsTwo(flags: [String]) throws {
+        let directory = TestDirectory()
+        let file = directory / "x.yaml"
+        func failure(_ text: String) throws -> String {
+            try text.write(toFile: file, atomically: false, encoding: .utf8)
+            let outcome = try run(flags + ["--config", file])
+            #expect(outcome.status == 2 && outcome.output == "")
+            return outcome.errors
+        }
+        #expect(
+            try failure("store:\n  backend: none-such\n")
+                .hasPrefix("\(file):2:12: found no module \"none-such\", expected "))
+        #expect(
+            try failure("store:\n  backend: /none/x.so\n") == "\(file):2:12: the module /none/x.so "
+                + "cannot be opened: No such file or directory\n")
+        #expect(
+            try failure("store:\n  options:\n    path: /x\n")
+                == "\(file):3:5: found the key \"path\", expected none here (module memory)\n")
+    }
+
+    /// The module's own reason, behind the place of its name.
+    @Test func aModuleThatDoesNotOpenStopsTheStart() throws {
+        let scratch = ModuleScratch()
+        let source = """
+            #include <xenstore_plugin.h>
+            static void *broken_open(const struct xenstore_plugin *plugin, const struct xenstore_host *host,
+                const struct xenstore_option *options, size_t count, struct xenstore_failure *failure)
+            {
+                xenstore_fail(failure, 5, "the moon is in the wrong quarter");
+                return NULL;
+            }
+            static int none(void) { return 0; }
+            static const struct xenstore_backend backend = { sizeof(backend), XENSTORE_BACKEND_DURABLE,
+                broken_open, (void *)none, (void *)none, (void *)none };
+            static const struct xenstore_plugin plugin = { XENSTORE_PLUGIN_HEAD, XENSTORE_KIND_BACKEND,
+                "broken", "1", "Fails.", NULL, 0, &backend, NULL };
+            XENSTORE_PLUGIN_EXPORT(plugin)
+            """
+        let file = scratch / "x.yaml"
+        let module = try scratch.build("broken", source)
+        let text =
+            "log: {level: error}\nsockets: [{path: \(scratch / "socket")}]\nstore:\n  backend: \(module)\n"
+        try text.write(toFile: file, atomically: false, encoding: .utf8)
+        let outcome = try run(["-N", "--hypervisor", "none", "--config", file])
+        let reason = "\(file):4:12: store backend broken: the moon is in the wrong quarter"
+        #expect(outcome == Outcome(status: 1, output: "", errors: "xenstored: \(reason)\n"))
+    }
+
+    /// Which directories count, and in which order.
+    @Test func theEnvironmentsModulesCountWhereTheyMay() throws {
+        let scratch = TestDirectory()
+        let file = scratch / "x.yaml"
+        for name in ["a", "b"] {
+            try FileManager.default.createDirectory(
+                atPath: scratch / name, withIntermediateDirectories: false)
+            try "no module".write(
+                toFile: scratch / "\(name)/x.so", atomically: false, encoding: .utf8)
+        }
+        func failure(_ text: String) throws -> String {
+            try text.write(toFile: file, atomically: false, encoding: .utf8)
+            return try run(
+                ["--describe-module", "x", "--config", file],
+                environment: ["XENSTORED_PLUGIN_PATH=\(scratch.path)/none:\(scratch / "b")"]
+            ).errors
+        }
+        let first = try failure("modules: {directory: \(scratch / "a"), allow-environment: true}")
+        #expect(first.hasPrefix("the module \(scratch / "a")/x.so cannot be loaded: "))
+        let second = try failure("modules: {directory: none, allow-environment: true}")
+        #expect(second.hasPrefix("the module \(scratch / "b")/x.so cannot be loaded: "))
+        let third = try failure("modules: {directory: none}")
+        if geteuid() == 0 {
+            #expect(third.hasPrefix("found no module \"x\", expected memory, libxenstore-x.so or x.so in /"))
+            #expect(
+                third.hasSuffix(
+                    "; XENSTORED_PLUGIN_PATH does not count under root unless modules.allow-environment "
+                        + "is true\n"))
+        } else {
+            #expect(third == second)
+        }
     }
 
     @Test func aWrongFileIsTwo() throws {

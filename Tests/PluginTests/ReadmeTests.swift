@@ -1,5 +1,6 @@
 // Do the READMEs under Plugins/ list the options that their modules have, with their defaults?
 
+import AppendLogStore
 import Foundation
 import MemoryStore
 import Testing
@@ -8,7 +9,10 @@ import XenStoreTestKit
 
 @Suite struct ReadmeTests {
     /// Every module of this repository, and its folder.
-    static let modules = [("MemoryStore", BuiltInModule(memoryStore.pointer))]
+    static let modules = [
+        ("MemoryStore", BuiltInModule(memoryStore.pointer)),
+        ("AppendLogStore", BuiltInModule(appendLogStore.pointer)),
+    ]
 
     @Test(arguments: modules) func theOptionsAreThoseOfTheReadme(folder: String, module: BuiltInModule) throws
     {

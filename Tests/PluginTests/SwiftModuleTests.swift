@@ -141,7 +141,7 @@ private final class Numbers: @unchecked Sendable {
             #expect(backend.commit(44, [UInt8]().span) == .failed(code: ENOSPC))
             #expect(backend.failureReason == "the disk is full")
             #expect(backend.room == 77)
-            #expect(backend.report() == "batches: 2\n")
+            #expect(backend.report == Array("batches: 2\n".utf8))
             let text = "f.yaml:2:12: store backend obedient: the disk is gone"
             #expect(backend.flush?()?.description == text)
             #expect(Obedient.alive == 1)
@@ -155,6 +155,66 @@ private final class Numbers: @unchecked Sendable {
         let lines = scratch.contents("log")
         #expect(lines.contains("notice: obedient: opened with [\"mode@f.yaml:4:11\"]\n"))
         #expect(lines.contains("debug: obedient: closing at some time with [[9, 8], [7]]\n"))
+    }
+
+    /// A module in C that finishes its batches on a thread of its own.
+    static let slow = """
+        #include <pthread.h>
+        #include <stdlib.h>
+        #include <xenstore_plugin.h>
+        struct store { const struct xenstore_host *host; pthread_t thread; int work[2]; };
+        int pipe(int *); long read(int, void *, size_t);
+        long write(int, const void *, size_t); int close(int);
+        static void *work(void *self) {
+            struct store *store = self;
+            uint64_t number;
+            while (read(store->work[0], &number, 8) == 8) {
+                store->host->log(store->host->world, XENSTORE_LOG_INFO, "done", 4);
+                store->host->committed(store->host->world, number);
+            }
+            return NULL;
+        }
+        static void *slow_open(const struct xenstore_plugin *plugin, const struct xenstore_host *host,
+            const struct xenstore_option *options, size_t count, struct xenstore_failure *failure) {
+            struct store *store = malloc(sizeof(*store));
+            store->host = host;
+            return pipe(store->work) || pthread_create(&store->thread, NULL, work, store) ? NULL : store;
+        }
+        static int slow_recover(void *self, xenstore_receive receive, void *receiver, uint64_t *sequence,
+            struct xenstore_failure *failure) { return 0; }
+        static int slow_commit(void *self, uint64_t sequence, const uint8_t *records, size_t count,
+            struct xenstore_failure *failure) {
+            return write(((struct store *)self)->work[1], &sequence, 8) == 8 ? 1 : -1;
+        }
+        static void slow_close(void *self) {
+            struct store *store = self;
+            close(store->work[1]);
+            pthread_join(store->thread, NULL);
+            free(store);
+        }
+        static const struct xenstore_backend backend = { sizeof(backend), 0, slow_open, slow_recover,
+            slow_commit, slow_close };
+        static const struct xenstore_plugin plugin = { XENSTORE_PLUGIN_HEAD, XENSTORE_KIND_BACKEND,
+            "slow", "1", "Takes its time.", NULL, 0, &backend, NULL };
+        XENSTORE_PLUGIN_EXPORT(plugin)
+        """
+
+    @Test func anotherThreadMayUseTheHost() throws {
+        _ = try scratch.build("slow", Self.slow, ["-pthread"])
+        let log = try scratch.log()
+        let numbers = Numbers()
+        let backend = try ModuleBackend(scratch.choice("slow"), log: log) { numbers.append($0) }
+        log.level = .info
+        for sequence in UInt64(1)...1000 {
+            #expect(backend.commit(sequence, [1].span) == .submitted)
+            // The level is read over there, and may change at any time.
+            if sequence == 500 { log.level = .notice }
+        }
+        backend.close()
+        #expect(numbers.all == Array(1...1000))
+        log.close()
+        let lines = scratch.contents("log").split(separator: "\n")
+        #expect(lines.allSatisfy { $0.hasSuffix("info: slow: done") } && lines.count < 1000)
     }
 
     @Test func aBackendThatIsForgottenIsClosed() throws {

@@ -16,13 +16,23 @@ import Testing
         ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
-            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "Glibc",
-            "ArgumentParser",
+            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "AppendLogStore", "MemoryStore",
+            "Glibc", "ArgumentParser",
+        ],
+        "xenstore-conformance": [
+            "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],
         // A client of its own, of a few lines: what it measures shall not be a client's cost.
         "xenstore-bench": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc", "ArgumentParser"],
+    ]
+    /// What modules may import beside the interface, the SDK and their own targets: their C libraries, and
+    /// what goes with them.
+    static let plugins: [String: Set<String>] = [
+        "MemoryStore": [],
+        "AppendLogStore": ["XenStoreLog", "CLinux", "Glibc"],
+        "TDBFileStore": ["XenStoreLog", "CTDB", "CLinux", "Glibc"],
     ]
     /// These, and the tests, may import anything.
     static let free: Set<String> = ["XenStoreTestKit"]
@@ -41,6 +51,32 @@ import Testing
                 found.append("\(file.place(index)): \(module) may not import \(imported)")
             }
         }
+        #expect(found == [])
+    }
+
+    /// Examples stand outside: they are what others write.
+    @Test func everyImportOfAPluginIsInTheTable() {
+        let files = swiftFiles.filter { $0.path.hasPrefix("Plugins/") && $0.module != "Examples" }
+        let targets = Set(
+            files.compactMap { file -> String? in
+                let parts = file.path.split(separator: "/")
+                return parts.count > 4 && parts[2] == "Sources" ? String(parts[3]) : nil
+            })
+        var found: [String] = []
+        for file in files {
+            let folder = file.module ?? ""
+            guard let own = Self.plugins[folder] else {
+                found.append("\(file.path): the folder \(folder) is not in the table")
+                continue
+            }
+            let allowed = own.union(["XenStoreTypes", "XenStorePlugin", "CXenStorePlugin"])
+            for (index, line) in file.lines.enumerated() {
+                guard let imported = importedModule(line), !allowed.contains(imported) else { continue }
+                if targets.contains(imported), imported.hasPrefix(folder) { continue }
+                found.append("\(file.place(index)): \(folder) may not import \(imported)")
+            }
+        }
+        #expect(!files.isEmpty)
         #expect(found == [])
     }
 

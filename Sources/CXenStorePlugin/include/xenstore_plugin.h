@@ -381,7 +381,10 @@ enum {
 #define XENSTORE_SUBJECT_SOCKET 2u     /* on a socket: uid, gid and pid count; else on a domain's ring */
 #define XENSTORE_SUBJECT_READ_ONLY 4u  /* on a socket that changes nothing */
 
-/* Who asks. */
+/*
+ * Who asks. A socket's peer that is neither root nor the daemon's user is not privileged, and may do nothing
+ * but what a policy grants: where all abstain it gets EACCES.
+ */
 struct xenstore_subject {
 	uint32_t flags;
 	uint16_t domain; /* that it speaks for */
