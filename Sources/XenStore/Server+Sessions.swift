@@ -34,8 +34,10 @@ extension Server {
                 let end = at + Int(all.word(at: at))
                 let kind = SessionKind(rawValue: UInt8(truncatingIfNeeded: all.word(at: at + 4)))
                 let domain = DomainID(UInt16(truncatingIfNeeded: all.word(at: at + 4) >> 16))
-                let ring = accounts.known(domain).flatMap { accounts.table[$0].ring }.map { self[$0] }
-                if let ring, ring.barrier <= commits.final, kind != .quota, kind != .boot {
+                // A quota is no domain's, whatever stands for its number.
+                let account = kind == .quota ? nil : accounts.known(domain)
+                let ring = account.flatMap { accounts.table[$0].ring }.map { self[$0] }
+                if let ring, ring.barrier <= commits.final {
                     sessions.free.append(all.slice(at, end))
                 } else {
                     ring?.wait(for: tree.generation)
@@ -174,7 +176,9 @@ extension Server {
         for quota in QuotaName.allCases { sessions.quota(quota, accounts.limits[quota]) }
         for account in accounts.all where !accounts.table[account].isUser && hasSession(account) {
             writeDomain(account)
-            if let ring = accounts.table[account].ring { writeAll(self[ring], accounts.table[account].number) }
+            if let ring = accounts.table[account].ring {
+                writeAll(self[ring], accounts.table[account].number)
+            }
         }
         defer { sessions.frame = frame }
         return sessions.frame

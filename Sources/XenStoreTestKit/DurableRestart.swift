@@ -114,7 +114,7 @@ extension DurableSimulation {
         var at = 0
         while at < frame.count {
             let domain = UInt16(frame[at + 6]) | UInt16(frame[at + 7]) << 8
-            if (frame[at + 4] == 7 || frame[at + 4] == 8), peer(of: domain).id != nil {
+            if frame[at + 4] == 7 || frame[at + 4] == 8, peer(of: domain).id != nil {
                 marks[domain] = mark(peer(of: domain))
             }
             at += frame.withUnsafeBytes { Int($0.loadUnaligned(fromByteOffset: at, as: UInt32.self)) }
@@ -174,7 +174,9 @@ extension DurableSimulation {
             guard image.add(frame.bytes.span) else { throw disagreement("a frame that does not fit") }
             marks = frame.isAll ? frame.marks : marks.merging(frame.marks) { $1 }
         }
-        trace("RESTART at \(backend.sequence) of \(server.lastSequence), marks \(marks.mapValues { "\($0.index) ex \($0.line.executed) fed \($0.line.fed) epoch \($0.line.epoch)" })")
+        trace(
+            "RESTART at \(backend.sequence) of \(server.lastSequence), marks \(marks.mapValues { "\($0.index) ex \($0.line.executed) fed \($0.line.fed) epoch \($0.line.epoch)" })"
+        )
         try rollBack(marks)
         matcher.restart()
         (world.attachFailure, reference.attachFailure, unnoticed) = (nil, nil, nil)
@@ -248,7 +250,9 @@ extension DurableSimulation {
         reference.isReplaying = true
         var replay = Replay(self, checkpoint, marks)
         for index in checkpoint.index..<past.log.count {
-            trace("\(replay.happensAgain(past.log[index], index) ? "again" : "LOST") \(index) \("\(past.log[index])".prefix(300))")
+            trace(
+                "\(replay.happensAgain(past.log[index], index) ? "again" : "LOST") \(index) \("\(past.log[index])".prefix(300))"
+            )
             if replay.happensAgain(past.log[index], index) {
                 try replay.repeat(past.log[index])
             } else {

@@ -10,6 +10,8 @@ public struct DurableStep: Sendable, CustomStringConvertible {
         case ordinary(Step)
         /// Several in one turn.
         case together([Step])
+        /// Several, one after the other, so that each sees what the others did.
+        case inTurn([Step])
         /// What the backend does from now on; time passes, so that the server tries.
         case mode(TestBackend.Mode)
         /// The backend has so many more batches for good.
@@ -30,7 +32,8 @@ public struct DurableStep: Sendable, CustomStringConvertible {
             Step(from: &choices, slots: DurableSimulation.peerCount, guests: DurableSimulation.guests)
         }
         switch choices.below(100) {
-        case ..<60: action = .ordinary(ordinary(&choices))
+        case ..<45: action = .ordinary(ordinary(&choices))
+        case ..<60: action = .inTurn(Self.changeAndLooks(&choices))
         case ..<76: action = .together((0...choices.below(3)).map { _ in ordinary(&choices) })
         case ..<84: action = .complete(choices.one(of: [1, 1, 2, 100]))
         case ..<90:
@@ -39,6 +42,32 @@ public struct DurableStep: Sendable, CustomStringConvertible {
         case ..<99: action = .compact
         default: action = choices.chance(30) ? .reboot : .complete(1)
         }
+    }
+
+    /// Somebody changes a node, and others look at it, at what stands above it, or below.
+    private static func changeAndLooks<C: Choices>(_ choices: inout C) -> [Step] {
+        let top = choices.one(of: ["/a", "/b", "/a/a", "/local/domain/2", "/local/domain/1/a"])
+        func request(_ type: MessageType, _ payload: [UInt8]) -> Step.Request {
+            Step.Request(type: type.rawValue, transaction: 0, payload: payload)
+        }
+        func node() -> [UInt8] { Array("\(top)/x\0".utf8) }
+        let change: Step.Request
+        switch choices.below(4) {
+        case 0: change = request(.remove, node())
+        case 1: change = request(.setPermissions, node() + [UInt8](strings: [choices.one(of: ["b0", "n2"])]))
+        default: change = request(.write, node() + [UInt8(0x30 + choices.below(10))])
+        }
+        var steps = [Step(slot: choices.one(of: [0, 0, 4]), action: .requests([change]))]
+        for _ in 0...choices.below(4) {
+            let look = choices.one(of: [
+                request(.read, node()), request(.directory, Array("\(top)\0".utf8)),
+                request(.getPermissions, node()), request(.read, Array("\(top)/x/y\0".utf8)),
+                request(.watch, Array("\(top)\0w\0".utf8)), request(.isDomainIntroduced, Array("4\0".utf8)),
+            ])
+            let slot = choices.below(DurableSimulation.peerCount)
+            steps.append(Step(slot: slot, action: .requests([look])))
+        }
+        return steps
     }
 
     private static func kills<C: Choices>(
@@ -57,10 +86,12 @@ public struct DurableStep: Sendable, CustomStringConvertible {
     public var description: String {
         switch action {
         case .ordinary(let step): return "\(step)"
+        case .inTurn(let steps): return "in turn: " + steps.map(\.description).joined(separator: " | ")
         case .together(let steps): return "at once: " + steps.map(\.description).joined(separator: " | ")
         case .mode(let mode): return "backend: \(mode)"
         case .complete(let count): return "backend: \(count) more are final"
-        case .kill(let kills): return "kill " + kills.map { "in \($0.turns) turns, \($0.moment)" }.joined(separator: "; then ")
+        case .kill(let kills):
+            return "kill " + kills.map { "in \($0.turns) turns, \($0.moment)" }.joined(separator: "; then ")
         case .reboot: return "reboot"
         case .compact: return "a new journal"
         }
@@ -72,6 +103,11 @@ extension DurableSimulation {
         switch step.action {
         case .ordinary(let one): try act([one])
         case .together(let all): try act(all)
+        case .inTurn(let all):
+            for one in all {
+                try act([one])
+                try comeToRest()
+            }
         case .mode(let mode):
             backend.mode = mode
             now += 1_100_000_000

@@ -234,7 +234,9 @@ extension DurableSimulation {
             if ring.isActive && !isWaiting(ring) { try place(ring) }
         }
         for domain in rings.keys.sorted() {
-            guard let ring = rings[domain], ring.isTouched, ring.isActive || ring.slot != nil else { continue }
+            guard let ring = rings[domain], ring.isTouched, ring.isActive || ring.slot != nil else {
+                continue
+            }
             server.recordRing(ring.connection, ring.slot ?? slotAsItStands(ring))
         }
         for ring in rings.values { ring.isTouched = false }

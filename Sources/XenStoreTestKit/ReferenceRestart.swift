@@ -64,7 +64,9 @@ extension ReferenceStore {
         }
         for (path, node) in old.nodes.sorted(by: { $0.key.count < $1.key.count })
         where path.hasPrefix("/") && isKept(path) {
-            if above.contains(path) && !kept.contains(where: { ReferenceTree.depth(of: path, below: $0) != nil }) {
+            if above.contains(path)
+                && !kept.contains(where: { ReferenceTree.depth(of: path, below: $0) != nil })
+            {
                 if tree[path] == nil { tree.create(path, permissions: [Permission(.none, .zero)]) }
                 continue
             }
