@@ -8,8 +8,8 @@ extension Server {
 
     public var hasSessions: Bool { !sessions.frame.isEmpty || !sessions.noted.isEmpty }
 
-    /// Hands over the records of the turn, to be kept before `commit`, and forgets them: `body` is called once
-    /// with those that count in any case, under the number 0, and once with those that count only if the
+    /// Hands over the records of the turn, to be kept before `commit`, and forgets them: `body` is called
+    /// once with those that count in any case, under the number 0, and once with those that count only if the
     /// store has the batch of this number, as far as there are such.
     public func takeSessions(_ body: (_ frame: Span<UInt8>, _ sequence: UInt64) -> Void) {
         writeNoted()
@@ -148,8 +148,8 @@ extension Server {
     // MARK: All
 
     /// Hands over all sessions as they are now, in one frame that stands for all before it, and that counts
-    /// only if the store has the batch `nextSequence`, or, where there is none, `lastSequence`. What the turn has
-    /// recorded so far is contained in it. Each ring's slot must have been recorded before.
+    /// only if the store has the batch `nextSequence`, or, where there is none, `lastSequence`. What the turn
+    /// has recorded so far is contained in it. Each ring's slot must have been recorded before.
     public func takeAllSessions<Result>(
         _ boot: Span<UInt8>, _ body: (Span<UInt8>) -> Result
     ) -> Result {

@@ -2,9 +2,9 @@
 // (DurableSimulation).
 //
 // The reference is taken back to the newest batch that is final, and then led again through what has been
-// carried out since and stands all the same: requests of rings that the journal has as carried out, requests of
-// sockets whose reply was seen. Each of them must have the replies and events that it had then: so nothing that
-// was shown depended on a batch that is lost.
+// carried out since and stands all the same: requests of rings that the journal has as carried out, requests
+// of sockets whose reply was seen. Each of them must have the replies and events that it had then: so nothing
+// that was shown depended on a batch that is lost.
 
 import XenStore
 import XenStoreTypes
@@ -174,9 +174,10 @@ extension DurableSimulation {
             guard image.add(frame.bytes.span) else { throw disagreement("a frame that does not fit") }
             marks = frame.isAll ? frame.marks : marks.merging(frame.marks) { $1 }
         }
-        trace(
-            "RESTART at \(backend.sequence) of \(server.lastSequence), marks \(marks.mapValues { "\($0.index) ex \($0.line.executed) fed \($0.line.fed) epoch \($0.line.epoch)" })"
-        )
+        let told = marks.mapValues {
+            "\($0.index) ex \($0.line.executed) fed \($0.line.fed) epoch \($0.line.epoch)"
+        }
+        trace("RESTART at \(backend.sequence) of \(server.lastSequence), marks \(told)")
         try rollBack(marks)
         matcher.restart()
         (world.attachFailure, reference.attachFailure, unnoticed) = (nil, nil, nil)
@@ -250,9 +251,8 @@ extension DurableSimulation {
         reference.isReplaying = true
         var replay = Replay(self, checkpoint, marks)
         for index in checkpoint.index..<past.log.count {
-            trace(
-                "\(replay.happensAgain(past.log[index], index) ? "again" : "LOST") \(index) \("\(past.log[index])".prefix(300))"
-            )
+            let fate = replay.happensAgain(past.log[index], index) ? "again" : "LOST"
+            trace("\(fate) \(index) \("\(past.log[index])".prefix(300))")
             if replay.happensAgain(past.log[index], index) {
                 try replay.repeat(past.log[index])
             } else {
@@ -332,7 +332,8 @@ private struct Replay {
         epochs[peer.key, default: 0] += 1
     }
 
-    /// The messages that the connection had, as far as they are to stand; nil: they are of another connection.
+    /// The messages that the connection had, as far as they are to stand; nil: they are of another
+    /// connection.
     private func messages(_ peer: DurableSimulation.Peer) -> ArraySlice<Message>? {
         guard let domain = peer.ring else {
             guard checkpoint.lines[peer.key]?.delivery === peer.delivery else { return nil }

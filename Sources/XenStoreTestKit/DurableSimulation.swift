@@ -1,11 +1,11 @@
-// A server with a store backend, sessions in a journal and rings on shared pages, led through steps beside the
-// reference store, and killed at any moment: what a new server makes of what was kept must be what the
+// A server with a store backend, sessions in a journal and rings on shared pages, led through steps beside
+// the reference store, and killed at any moment: what a new server makes of what was kept must be what the
 // reference makes of it.
 //
-// The order within a turn is the host's: inputs; rings' replies are placed; sessions are journalled; the batch
-// is offered; what is final is published. A kill falls between any two of these. What has been told by then
-// and does not depend on a lost batch must stand; all else must be as if it had never happened, and is carried
-// out when the rings give it again.
+// The order within a turn is the host's: inputs; rings' replies are placed; sessions are journalled; the
+// batch is offered; what is final is published. A kill falls between any two of these. What has been told by
+// then and does not depend on a lost batch must stand; all else must be as if it had never happened, and is
+// carried out when the rings give it again.
 //
 // Invariants after every server call:
 // - what is queued on every connection is what the reference expects, in order;

@@ -19,8 +19,8 @@ extension DurableSimulation {
         try adoptOrder()
     }
 
-    /// Compares the trees. Where children stand in another order, which a restart does not keep, the reference
-    /// takes it over.
+    /// Compares the trees. Where children stand in another order, which a restart does not keep, the
+    /// reference takes it over.
     func adoptOrder() throws {
         let reader = server.connect(.domain(.zero))
         defer { server.disconnect(reader) }

@@ -16,8 +16,8 @@ struct OutputMatcher {
     private var paths: [UInt32: String] = [:]
     private var shown: [String: [UInt8]] = [:]
 
-    /// Nil if the next messages are the expected ones, which are then removed. `isPrefix`: not all events of a
-    /// change need be there.
+    /// Nil if the next messages are the expected ones, which are then removed. `isPrefix`: not all events of
+    /// a change need be there.
     mutating func match(
         _ expected: Expected, _ actual: inout ArraySlice<Message>, isPrefix: Bool = false
     ) -> String? {

@@ -1,5 +1,5 @@
-// What a restart of the daemon, or of its host, does to the reference's state (specification, section B, "Start
-// of the daemon"). Decisions where the specification leaves room:
+// What a restart of the daemon, or of its host, does to the reference's state (specification, section B,
+// "Start of the daemon"). Decisions where the specification leaves room:
 //
 // - Whoever is connected by a socket is gone.
 // - A domain that is the same as it was is still introduced, each of its watches fires once, in the order in

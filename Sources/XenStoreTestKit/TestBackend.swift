@@ -1,6 +1,7 @@
 // A store backend for tests: batches as bytes, and whatever can happen to them.
 //
-// Invariants: `batches[n]` is batch number n + 1, which is final; those on the way have the numbers that follow.
+// Invariants: `batches[n]` is batch number n + 1, which is final; those on the way have the numbers that
+// follow.
 
 import XenStore
 import XenStoreTypes

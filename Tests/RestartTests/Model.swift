@@ -2,8 +2,8 @@
 // each request has one right reply, but for what a kill leaves open.
 //
 // Open is, first, how many of a socket's requests were carried out that have had no reply: all of them up to
-// some one. Second, whether a ring's transaction was still alive when a request in it was carried out that had
-// been sent before the kill: from some request on it was not.
+// some one. Second, whether a ring's transaction was still alive when a request in it was carried out that
+// had been sent before the kill: from some request on it was not.
 
 import XenStoreTypes
 

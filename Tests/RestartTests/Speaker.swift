@@ -1,5 +1,6 @@
-// Somebody who speaks to the daemon: a guest over its ring, or a client over a socket. It asks at random, many
-// requests ahead, and checks every reply against its model. What it watches it reads again at every event.
+// Somebody who speaks to the daemon: a guest over its ring, or a client over a socket. It asks at random,
+// many requests ahead, and checks every reply against its model. What it watches it reads again at every
+// event.
 //
 // Invariants:
 // - `asked` are the requests without a reply, in order; the bytes in `unsent` are the end of their bytes.
