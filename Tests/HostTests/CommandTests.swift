@@ -157,7 +157,9 @@ import XenStoreTestKit
         #expect(second.hasPrefix("the module \(scratch / "b")/x.so cannot be loaded: "))
         let third = try failure("modules: {directory: none}")
         if geteuid() == 0 {
-            #expect(third.hasPrefix("found no module \"x\", expected memory, append-log, libxenstore-x.so or x.so in /"))
+            #expect(
+                third.hasPrefix(
+                    "found no module \"x\", expected memory, append-log, libxenstore-x.so or x.so in /"))
             #expect(
                 third.hasSuffix(
                     "; XENSTORED_PLUGIN_PATH does not count under root unless modules.allow-environment "
