@@ -129,6 +129,8 @@ extension Server {
             let domain = try existingDomain(strings[0], request, noting: true)
             let account = accounts.account(of: domain)
             accounts.setLimit(account, quota, value)
+            // What is recorded of the domain comes after all that has happened to it.
+            tree.generation += 1
             note(account)
         }
         replyOK(request)

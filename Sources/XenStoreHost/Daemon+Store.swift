@@ -48,12 +48,28 @@ extension Daemon {
     }
 
     /// From now on the sessions are recorded; what the rings had sent is carried out.
-    func beginSessions(_ traffic: RingConnections?) {
+    ///
+    /// Fails if the store does not take what has been recovered and restored.
+    func beginSessions(_ traffic: RingConnections?) throws(StartFailure) {
         guard let journal else { return }
         server.commit()
+        try waitUntilFinal()
         journal.begin(traffic)
         loop.journal = journal
         server.proceed()
+    }
+
+    /// Returns once the store has every batch that it took for good. Nobody is served yet.
+    private func waitUntilFinal() throws(StartFailure) {
+        let deadline = monotonicNow() + 30_000_000_000
+        while server.finalSequence < server.lastSequence {
+            if monotonicNow() >= deadline {
+                throw StartFailure("the store has taken no batch for 30 s: no domain can be served")
+            }
+            var waiting = pollfd(fd: mailbox.descriptor, events: Int16(POLLIN), revents: 0)
+            poll(&waiting, 1, 1000)
+            mailbox.ready(loop)
+        }
     }
 
     /// Which boot of the host this is.

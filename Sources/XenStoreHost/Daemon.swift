@@ -70,7 +70,7 @@ public final class Daemon {
             let ownPort = try prepareOwnRing()
             if let backend, let store = options.store { restore(try recover(backend, store)) }
             try introduceDomains(ownPort: ownPort)
-            beginSessions(traffic)
+            try beginSessions(traffic)
         } catch {
             shutDown()
             throw error
