@@ -173,8 +173,12 @@ let package = Package(
             swiftSettings: strict),
         .testTarget(
             name: "RestartTests",
-            dependencies: ["XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux"],
+            dependencies: [
+                "XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux", "Stepper",
+                "XenStore", "XenStoreLog",
+            ],
             swiftSettings: strict),
+        .target(name: "Stepper", path: "Tests/Stepper"),  // C, for RestartTests
         .testTarget(
             name: "AppendLogTests",
             dependencies: [

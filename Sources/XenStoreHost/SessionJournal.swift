@@ -53,11 +53,19 @@ final class SessionJournal {
         guard let log else { return SessionImage() }
         var image = SessionImage()
         var isUnderstood = true
+        var happened: [(sequence: UInt64, frame: [UInt8])] = []
+        var hasMore = false
         do throws(LogFailure) {
             _ = try log.replay { (number, frame) throws(LogFailure) in
-                if !isUnderstood || number > sequence { return }
+                if !isUnderstood { return }
+                if number > sequence {
+                    hasMore = true
+                    return
+                }
                 isUnderstood = frame.withMemoryRebound(to: UInt8.self) { image.add($0.span) }
+                happened.append((number, Array(frame)))
             }
+            if hasMore { try keep(happened, in: log) }
         } catch {
             throw StartFailure("the journal of sessions: \(error)")
         }
@@ -68,8 +76,20 @@ final class SessionJournal {
         return image.boot == boot ? image : SessionImage()
     }
 
+    /// Leaves nothing in the log but these frames. What never happened must be gone before the store takes
+    /// batches of the same numbers from us.
+    private func keep(
+        _ frames: [(sequence: UInt64, frame: [UInt8])], in log: RecordLog
+    ) throws(LogFailure) {
+        let fresh = try log.successor()
+        for (sequence, frame) in frames {
+            try frame.withUnsafeBytes { bytes throws(LogFailure) in try fresh.append(sequence, bytes) }
+        }
+        try log.replace(by: fresh, durably: false)
+    }
+
     /// Begins anew with all sessions as they are now, which is before the loop's first turn, and goes on with
-    /// what changes.
+    /// what changes. The last batch must be final: there is no older log to fall back to.
     func begin(_ rings: RingConnections?) {
         server.recordSessions(true)
         guard let log else { return }

@@ -117,20 +117,27 @@ final class Toolstack {
                 try destroy(slot)
                 try create(slot, &random)
             case 3 where slot.state == .running:
-                try random.chance(50)
-                    ? host.host.shutDown(DomainID(slot.id)) : host.host.crash(DomainID(slot.id))
-                speaker.note("---- domain \(slot.id) shuts down")
-                slot.state = .shutDown
-                slot.releases += 1
-                slot.owesRelease = true
+                try shutDown(slot, isCrash: random.chance(50))
             case 4: release(slot, thenAgain: random.chance(50), &random)
-            default:
-                // Without a word to the daemon.
-                end(slot)
-                try create(slot, &random)
+            default: try renew(slot, &random)
             }
         case .coming, .leaving: break
         }
+    }
+
+    func shutDown(_ slot: Slot, isCrash: Bool) throws {
+        speaker.note("---- domain \(slot.id) shuts down")
+        if slot.state == .running { slot.state = .shutDown }
+        slot.releases += 1
+        slot.owesRelease = true
+        let domain = DomainID(slot.id)
+        try isCrash ? host.host.crash(domain) : host.host.shutDown(domain)
+    }
+
+    /// Another domain in the place of this one, if there was one; the daemon is not told.
+    func renew(_ slot: Slot, _ random: inout SplitMix64) throws {
+        if slot.isIntroduced { end(slot) }
+        try create(slot, &random)
     }
 
     private func destroy(_ slot: Slot) throws {
@@ -158,7 +165,7 @@ final class Toolstack {
         introduce(slot, &random)
     }
 
-    private func release(_ slot: Slot, thenAgain: Bool, _ random: inout SplitMix64) {
+    func release(_ slot: Slot, thenAgain: Bool, _ random: inout SplitMix64) {
         end(slot)
         slot.state = .leaving
         speaker.ask(.release, ["\(slot.id)"]) { [unowned slot] reply in

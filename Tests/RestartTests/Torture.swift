@@ -16,7 +16,7 @@ final class Torture {
     private(set) var reboots = 0
     private(set) var replies = 0
     private(set) var journalMax = 0
-    private var random: SplitMix64
+    var random: SplitMix64
     /// What the clients may have had done, by position: requests without a reply.
     private var open: [[Model.Asked]]
 
@@ -36,7 +36,7 @@ final class Torture {
     }
 
     private var sockets: [Speaker] { clients + [publisher] }
-    private var guests: [Speaker] { toolstack.slots.compactMap(\.guest) }
+    var guests: [Speaker] { toolstack.slots.compactMap(\.guest) }
     private var speakers: [Speaker] { guests + sockets + [toolstack.speaker] }
 
     /// Leaves what everybody did beside the daemon's files.
@@ -52,12 +52,10 @@ final class Torture {
     /// Goes on until so many seconds have passed, or so many kills.
     func run(seconds: Double, kills most: Int = .max) throws {
         let deadline = instant() + UInt64(seconds * 1e9)
-        try host.start()
-        try settle()
-        try makeParts(sockets)
-        try connectSockets()
+        try begin()
         while instant() < deadline && kills < most {
-            try load(milliseconds: 2 + random.below(random.chance(20) ? 150 : 40))
+            // Now and then long enough for the journal to be begun anew.
+            try load(milliseconds: random.chance(2) ? 2000 : 2 + random.below(random.chance(20) ? 150 : 40))
             let isQuiet = random.chance(8)
             if isQuiet { try settle() }
             let isSingle = try killAndStart(isQuiet: isQuiet)
@@ -68,8 +66,16 @@ final class Torture {
         try host.stop()
     }
 
+    /// Starts the first daemon, with nobody but sockets and domain 0.
+    func begin() throws {
+        try host.start()
+        try settle()
+        try makeParts(sockets)
+        try connectSockets()
+    }
+
     /// Everybody speaks for so long.
-    private func load(milliseconds: Int) throws {
+    func load(milliseconds: Int) throws {
         let deadline = instant() + UInt64(milliseconds) * 1_000_000
         while instant() < deadline { try turn(isBusy: true) }
     }
@@ -104,7 +110,7 @@ final class Torture {
     }
 
     /// Everybody waits until all is answered, and all events are there.
-    private func settle() throws {
+    func settle() throws {
         for round in 0..<2 {
             let deadline = instant() + 30_000_000_000
             while !(toolstack.isSettled && speakers.allSatisfy(\.isQuiet)) {
@@ -148,7 +154,7 @@ final class Torture {
         return isSingle
     }
 
-    private func end(isGentle: Bool) throws {
+    func end(isGentle: Bool) throws {
         if isGentle { try host.stop() } else { host.kill() }
         kills += 1
         for speaker in speakers { speaker.daemonDied() }
@@ -187,7 +193,7 @@ final class Torture {
 
     // MARK: Coming back
 
-    private func reconnectSockets() throws {
+    func reconnectSockets() throws {
         let asker = Asker(try host.connect())
         for (index, socket) in sockets.enumerated() {
             try resolve(socket, open[index], asker)
@@ -232,7 +238,7 @@ final class Torture {
 
     // MARK: Comparison
 
-    private func check(isQuiet: Bool) throws {
+    func check(isQuiet: Bool) throws {
         try settle()
         checks += 1
         if isQuiet { try checkFirings(exactly: true) }

@@ -50,7 +50,7 @@ import Testing
     }
 
     /// What the store is configured as in a run.
-    private static func store(_ seed: UInt64) -> [String] {
+    static func store(_ seed: UInt64) -> [String] {
         let keep = ["keep: [/torture/kept]", "sessions: DIR/run/sessions"]
         if let named = environment["TORTURE_STORE"] {
             return ["backend: \(named)", "options: {path: DIR/store}"] + keep
