@@ -83,13 +83,15 @@ final class SessionJournal {
     ) throws(LogFailure) {
         let fresh = try log.successor()
         for (sequence, frame) in frames {
-            try frame.withUnsafeBytes { bytes throws(LogFailure) in try fresh.append(sequence, bytes) }
+            _ = try frame.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in
+                try fresh.append(sequence, bytes)
+            }
         }
         try log.replace(by: fresh, durably: false)
     }
 
     /// Begins anew with all sessions as they are now, which is before the loop's first turn, and goes on with
-    /// what changes. The last batch must be final: there is no older log to fall back to.
+    /// what changes.
     func begin(_ rings: RingConnections?) {
         server.recordSessions(true)
         guard let log else { return }

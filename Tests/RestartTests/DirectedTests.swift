@@ -48,7 +48,7 @@ import XenStoreTypes
         let host = try Self.start()
         var asker = Asker(try host.connect())
         #expect(try asker.ask(.setTarget, ["1", "2"]) == "OK|")
-        asker = try Self.restart(host) { try host.host.create(2) }
+        asker = try Self.restart(host) { try host.host.create(DomainID(2)) }
         #expect(try asker.ask(.control, ["check"]) == "OK|")
         // Another domain 2: the first one's rights to it went with the old one.
         #expect(try asker.ask(.introduce, ["2", "1", "7"]) == "OK|")
@@ -67,13 +67,14 @@ import XenStoreTypes
         let boot = Array("this one".utf8)
         let server = Server(ServerConfiguration(), world: World())
         server.recordSessions(true)
-        server.recordAll(boot.span)
-        let first: [UInt8] = server.takeSessions { [UInt8](copying: $0) }
+        var first: [UInt8] = []
+        server.takeAllSessions(boot.span) { first = [UInt8](copying: $0) }
         do {
             let old = try RecordLog(host.journal, kind: "sessions")
             _ = try old.replay { (_, _) throws(LogFailure) in }
             for (number, frame) in [(4, first), (5, first), (6, first)] {
-                try frame.withUnsafeBytes { bytes throws(LogFailure) in try old.append(UInt64(number), bytes)
+                _ = try frame.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in
+                    try old.append(UInt64(number), bytes)
                 }
             }
             old.close()
