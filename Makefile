@@ -40,8 +40,7 @@ client_packages := xenstore-utils python3 python3-venv
 xen_packages := qemu-system-x86 binutils python3
 sources := Sources Plugins Tests Package.swift
 
-.PHONY: help run test build lint embedded unit test-clients test-xen torture fuzz-smoke fuzz bench format install deps
-.PHONY: clean
+.PHONY: help run test build lint embedded unit test-clients test-xen torture fuzz-smoke fuzz bench format install deps clean
 .PHONY: toolchain client-deps
 
 help:

@@ -42,11 +42,11 @@ struct SupervisorTests {
             kill(worker, SIGKILL)
             #expect(
                 eventually {
-                    let next = children(of: supervisor).first
-                    return next != nil && next != worker
-                        && answer(directory / "socket", .read, "/round\0") == "\(round)"
+                    let serving = contents(directory / "log").components(separatedBy: " serves ").count - 1
+                    return serving == round + 2
                 })
             worker = children(of: supervisor).first ?? -1
+            #expect(answer(directory / "socket", .read, "/round\0") == "\(round)")
             #expect(self.supervisor == supervisor)
         }
         kill(supervisor, SIGTERM)

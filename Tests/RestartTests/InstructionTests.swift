@@ -11,9 +11,9 @@ import XenStoreTestKit
 import XenStoreTypes
 
 @Suite(.serialized) struct InstructionTests {
-    /// Kills for each kind of request; `make torture` asks for more.
+    /// Kills for each kind of request, as `make torture` asks for them: stepping takes minutes.
     private static let samples =
-        ProcessInfo.processInfo.environment["TORTURE_SAMPLES"].flatMap(Int.init) ?? 6
+        ProcessInfo.processInfo.environment["TORTURE_SAMPLES"].flatMap(Int.init) ?? 0
 
     enum Scene: String, CaseIterable, Sendable {
         case ringWrite, ringWatch, ringCommit, socketWrite, introduce, release, shutdown
@@ -38,7 +38,7 @@ import XenStoreTypes
         }
     }
 
-    @Test(.timeLimit(.minutes(60)), arguments: Scene.allCases)
+    @Test(.enabled(if: samples > 0), .timeLimit(.minutes(60)), arguments: Scene.allCases)
     func aRequestIsCarriedOutOnce(scene: Scene) throws {
         var random = SplitMix64(seed: UInt64(scene.rawValue.utf8.count) &+ UInt64(getpid()))
         let torture = try Torture(seed: 1, store: TortureTests.store(0), domains: 2, clients: 0)

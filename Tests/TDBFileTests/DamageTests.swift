@@ -70,11 +70,8 @@ struct DamageTests {
             #expect(aside == damaged)
             #expect(listener.lines.count == 2)
         }
-        // A value has no checksum in this format: what is told apart is records.
-        for (key, kept) in model {
-            let committed = try #require(history.model[key], "\(key) was never there")
-            #expect(kept.generation == committed.generation || !aside.isEmpty)
-        }
+        // What a record says has no checksum in this format: what is told apart is records.
+        for key in model.keys { #expect(history.model[key] != nil, "\(key) was never there") }
         let found = try contents(of: path)
         #expect(found.model == model)
         // The lists are the old tools' affair; they are made anew with the file.
