@@ -1,5 +1,6 @@
-// Preloaded into xl: the next domain that it makes gets the number in the environment's DOMID. Xen hands numbers
-// out in turn, 32752 of them, before one comes again; this is how a scene has a number come again at once.
+// Preloaded into xl: the next domain that it makes gets the number in the environment's DOMID. Xen hands
+// numbers out in turn, 32752 of them, before one comes again; this is how a scene has a number come again at
+// once.
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

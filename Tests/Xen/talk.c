@@ -1,5 +1,5 @@
-// Talks to a xenstored over one connection, a line of standard input a request: what the xenstore tools cannot do,
-// such as to hold a transaction, or to send nonsense.
+// Talks to a xenstored over one connection, a line of standard input a request: what the xenstore tools
+// cannot do, such as to hold a transaction, or to send nonsense.
 //
 // Usage: talk [DEVICE]          /dev/xen/xenbus, the kernel's end of this domain's ring, without DEVICE
 //
@@ -8,13 +8,14 @@
 //     raw HEX                   bytes as they stand there; no reply is awaited
 //     noise SEED COUNT          COUNT messages of random type, arguments and length, each in its frame; what
 //                               comes back is counted
-//     await path text           asks for a node until it exists, and its value begins with the text if there is one,
+//     await path text           asks for a node until it exists, and its value begins with the text (if given),
 //                               10 times a second and for 120 s at most
 //     sleep SECONDS
 //
-// Prints a line a reply: the request's name, then the reply's bytes with blanks for NULs, or `ERROR` and the error.
-// Events are printed as they come in: `EVENT path token`. Status 1, and why, where a line makes no sense, or the
-// kernel refuses what is written: it keeps books of watches and transactions, and answers these requests itself.
+// Prints a line a reply: the request's name, then the reply's bytes with blanks for NULs, or `ERROR` and the
+// error. Events are printed as they come in: `EVENT path token`. Status 1, and why, where a line makes no
+// sense, or the kernel refuses what is written: it keeps books of watches and transactions, and answers these
+// requests itself.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -114,11 +115,13 @@ static void raw(const char *hex) {
     put(bytes, count);
 }
 
-// Arguments are often something of a path, so that some of it gets past the first check. Only what the kernel lets
-// through comes to the daemon: it looks at the frame, at transactions' ids and at watches itself. After RESET_WATCHES the guest
-// would hear of nothing more, so that is left out.
+// Arguments are often something of a path, so that some of it gets past the first check. Only what the kernel
+// lets through comes to the daemon: it looks at the frame, at transactions' ids and at watches itself. After
+// RESET_WATCHES the guest would hear of nothing more, so that is left out.
 static void noise(unsigned seed, int messages) {
-    static const char *const words[] = {"data/x", "/local/domain/0", "@releaseDomain", "/", "n0", "T", "", "../..", "w-1"};
+    static const char *const words[] = {
+        "data/x", "/local/domain/0", "@releaseDomain", "/", "n0", "T", "", "../..", "w-1",
+    };
     int refused = 0, answered = 0;
     srandom(seed);
     for (int i = 0; i < messages; i++) {
@@ -132,7 +135,8 @@ static void noise(unsigned seed, int messages) {
             strcpy(bytes + count, word);
             count += strlen(word) + (size_t)(random() % 2);
         }
-        for (long more = random() % 8 ? 0 : random() % 3500; more > 0; more--) bytes[count++] = (char)random();
+        long more = random() % 8 ? 0 : random() % 3500;
+        while (more-- > 0) bytes[count++] = (char)random();
         struct head head = ask(type, 0, bytes, count);
         *(head.type == error ? &refused : &answered) += 1;
     }
@@ -141,10 +145,10 @@ static void noise(unsigned seed, int messages) {
 
 static void await(char *path) {
     char *text = strchr(path, ' ');
-    if (text) *text++ = 0;
+    if (text) *text++ = 0; else text = "";
     for (int tries = 0; tries < 1200; tries++) {
-        if (ask(2, 0, path, strlen(path) + 1).type != error && !strncmp(body, text ? text : "", text ? strlen(text) : 0))
-            return;
+        int exists = ask(2, 0, path, strlen(path) + 1).type != error;
+        if (exists && !strncmp(body, text, strlen(text))) return;
         usleep(100000);
     }
     fail("awaited in vain");
@@ -161,7 +165,8 @@ int main(int argc, char **argv) {
         if (!strcmp(line, "raw")) raw(rest);
         else if (!strcmp(line, "sleep")) sleep((unsigned)atoi(rest ? rest : "1"));
         else if (!strcmp(line, "await") && rest) await(rest);
-        else if (!strcmp(line, "noise") && rest) noise((unsigned)atoi(rest), atoi(strchr(rest, ' ') ?: "100"));
+        else if (!strcmp(line, "noise") && rest)
+            noise((unsigned)atoi(rest), atoi(strchr(rest, ' ') ?: "100"));
         else if (*line) request(line, rest);
         fflush(stdout);
     }
