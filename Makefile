@@ -12,8 +12,9 @@
 #                       transcripts against other daemons (docs/testing.md)
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
 #                       `make run` shows; with XENSTORED_PATH=SOCKET, against the daemon that listens there
-#   make test-xen       the daemon under Xen itself, emulated by qemu, with real guests (docs/testing.md); SCENE="NAME..."
-#                       plays just these, DAEMON=c or ocaml Debian's daemons, DAEMON=PATH another build of ours
+#   make test-xen       the daemon under Xen itself, emulated by qemu, with real guests (docs/testing.md);
+#                       SCENE="NAME..." plays just these, DAEMON=c or ocaml Debian's daemons, DAEMON=PATH another
+#                       build of ours
 #   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)
 #   make torture        kills the daemon under load for TORTURE_SECONDS (600), then at TORTURE_SAMPLES (200)
 #                       instructions of each kind of request; SEED repeats a run

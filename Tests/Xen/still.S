@@ -1,5 +1,6 @@
-// A PV guest's kernel that waits for no event and for ever, for domains that are to be there and do nothing: 4 MiB are enough for it, and
-// it costs no time. What Xen must know of it stands in its notes (Xen, public/elfnote.h).
+// A PV guest's kernel that waits for no event and for ever, for domains that are to be there and do nothing:
+// 4 MiB are enough for it, and it costs no time. What Xen must know of it stands in its notes (Xen,
+// public/elfnote.h).
 
     .macro note type:req, value:vararg
     .balign 4
