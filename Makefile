@@ -12,7 +12,12 @@
 #                       transcripts against other daemons (docs/testing.md)
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
 #                       `make run` shows; with XENSTORED_PATH=SOCKET, against the daemon that listens there
+#   make test-xen       the daemon under Xen itself, emulated by qemu, with real guests (docs/testing.md);
+#                       SCENE="NAME..." plays just these, DAEMON=c or ocaml Debian's daemons, DAEMON=PATH another
+#                       build of ours
 #   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)
+#   make torture        kills the daemon under load for TORTURE_SECONDS (600), then at TORTURE_SAMPLES (200)
+#                       instructions of each kind of request; SEED repeats a run
 #   make fuzz           each fuzz target for FUZZ_SECONDS (600); findings and corpus under .build-fuzz
 #   make bench          xenstore-bench on our daemon; BENCH="ARG..." are its arguments
 #   make format         let swift format rewrite the sources
@@ -31,11 +36,12 @@ SWIFTFLAGS ?=
 BENCH ?=
 
 swift_version := 6.3
-packages := libxen-dev libyaml-dev pkg-config make gcc g++ libc6-dev git ca-certificates
+packages := libxen-dev libyaml-dev libtdb-dev tdb-tools pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
+xen_packages := qemu-system-x86 binutils python3
 sources := Sources Plugins Tests Package.swift
 
-.PHONY: help run test build lint embedded unit test-clients fuzz-smoke fuzz bench format install deps clean
+.PHONY: help run test build lint embedded unit test-clients test-xen torture fuzz-smoke fuzz bench format install deps clean
 .PHONY: toolchain client-deps
 
 help:
@@ -63,12 +69,26 @@ embedded: toolchain deps
 	Tests/Embedded/build
 
 unit: toolchain deps
-	swift test $(SWIFTFLAGS) --skip ClientTests
+	swift test $(SWIFTFLAGS) --skip ClientTests --skip RestartTests
 	@# By themselves: the other tests block threads that these need.
 	swift test $(SWIFTFLAGS) --skip-build --filter ClientTests
+	@# By themselves too: they are about when a process gets its turn.
+	swift test $(SWIFTFLAGS) --skip-build --filter RestartTests
 
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
+
+# Built with a static standard library, so that dom0 needs nothing of Swift.
+test-xen: $(if $(DAEMON),,toolchain) deps
+	$(call need,$(xen_packages))
+	$(if $(DAEMON),,swift build -c release --static-swift-stdlib --product xenstored --scratch-path .build-static \
+		$(SWIFTFLAGS))
+	@Tests/Xen/run $(if $(DAEMON),--daemon $(DAEMON)) --seconds $(or $(XEN_SECONDS),1800) $(SCENE)
+
+torture: build
+	XENSTORED=$(CURDIR)/.build/release/xenstored TORTURE_SECONDS=$(or $(TORTURE_SECONDS),600) \
+		TORTURE_SAMPLES=$(or $(TORTURE_SAMPLES),200) $(if $(SEED),SEED=$(SEED)) \
+		swift test $(SWIFTFLAGS) --filter RestartTests
 
 fuzz-smoke: toolchain deps
 	Tests/Fuzz/run $(or $(FUZZ_SECONDS),5)

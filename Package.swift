@@ -23,7 +23,11 @@ let package = Package(
         .library(name: "XenStoreClient", targets: ["XenStoreClient", "XenStoreTypes"]),
         .executable(name: "simulated-domain", targets: ["simulated-domain"]),
         .library(name: "XenStorePlugin", targets: ["XenStorePlugin", "CXenStorePlugin"]),
+        .executable(name: "xenstore-conformance", targets: ["xenstore-conformance"]),
+        .library(name: "xenstore-faults", type: .dynamic, targets: ["CFaults"]),
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
+        .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
+        .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
         .library(name: "xenstore-audit-trail", type: .dynamic, targets: ["AuditTrailModule"]),
         .library(name: "xenstore-rate-limit", type: .dynamic, targets: ["RateLimitModule"]),
         .library(name: "xenstore-type-labels", type: .dynamic, targets: ["TypeLabelsModule"]),
@@ -38,6 +42,7 @@ let package = Package(
         .target(name: "CRing"),
         .target(name: "XenStoreRing", dependencies: ["CRing"], swiftSettings: embeddable),
         .target(name: "CLinux"),
+        .target(name: "CFaults"),
         .target(name: "XenStoreLog", dependencies: ["CLinux"], swiftSettings: strict),
         .target(name: "CXenStorePlugin"),
         .target(
@@ -53,6 +58,21 @@ let package = Package(
         .target(
             name: "MemoryStoreModule", dependencies: ["MemoryStore", "CXenStorePlugin"],
             path: "Plugins/MemoryStore/Sources/MemoryStoreModule", swiftSettings: strict),
+        .target(
+            name: "AppendLogStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CLinux"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStore", swiftSettings: strict),
+        .target(
+            name: "AppendLogStoreModule", dependencies: ["AppendLogStore", "CXenStorePlugin"],
+            path: "Plugins/AppendLogStore/Sources/AppendLogStoreModule", swiftSettings: strict),
+        .systemLibrary(name: "CTDB", pkgConfig: "tdb", providers: [.apt(["libtdb-dev"])]),
+        .target(
+            name: "TDBFileStore",
+            dependencies: ["XenStorePlugin", "XenStoreTypes", "XenStoreLog", "CTDB", "CLinux"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStore", swiftSettings: strict),
+        .target(
+            name: "TDBFileStoreModule", dependencies: ["TDBFileStore", "CXenStorePlugin"],
+            path: "Plugins/TDBFileStore/Sources/TDBFileStoreModule", swiftSettings: strict),
         .target(
             name: "AuditTrailLines", dependencies: ["XenStorePlugin", "XenStoreTypes"],
             path: "Plugins/AuditTrail/Sources/AuditTrailLines", swiftSettings: embeddable),
@@ -99,7 +119,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRulesFile",
+                "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile",
+                "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -129,6 +150,17 @@ let package = Package(
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
             ],
+            swiftSettings: strict),
+        .executableTarget(
+            name: "xenstore-conformance",
+            dependencies: [
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "ConformanceTests",
+            dependencies: ["xenstore-conformance", "CFaults", "AppendLogStoreModule"],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -175,7 +207,8 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRules", "PathRulesFile",
+                "MemoryStore", "AppendLogStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRules",
+                "PathRulesFile",
                 "XenStoreTestKit",
             ],
             swiftSettings: strict),
@@ -185,6 +218,27 @@ let package = Package(
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
                 "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines", "RateLimit",
                 "TypeLabelsFile",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "RestartTests",
+            dependencies: [
+                "XenStoreHost", "XenStoreRing", "XenStoreTypes", "XenStoreTestKit", "CLinux", "Stepper",
+                "XenStore", "XenStoreLog",
+            ],
+            swiftSettings: strict),
+        .target(name: "Stepper", path: "Tests/Stepper"),  // C, for RestartTests
+        .testTarget(
+            name: "AppendLogTests",
+            dependencies: [
+                "AppendLogStore", "XenStoreLog", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes",
+                "XenStoreTestKit", "CLinux",
+            ], swiftSettings: strict),
+        .testTarget(
+            name: "TDBFileTests",
+            dependencies: [
+                "TDBFileStore", "XenStorePlugin", "CXenStorePlugin", "XenStoreTypes", "XenStoreLog",
+                "XenStoreTestKit", "CTDB", "CLinux",
             ],
             swiftSettings: strict),
         .testTarget(name: "TidyTests", dependencies: [], swiftSettings: strict),

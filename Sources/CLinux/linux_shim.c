@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 int linux_accept(int listener) { return accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK); }
@@ -43,3 +45,12 @@ int linux_pin_thread(pid_t thread, int cpu)
 }
 
 off_t linux_next_stored(int fd, off_t offset) { return lseek(fd, offset, SEEK_DATA); }
+
+void linux_die_with_parent(int signal)
+{
+	pid_t parent = getppid();
+
+	prctl(PR_SET_PDEATHSIG, signal);
+	if (getppid() != parent)
+		kill(getpid(), signal);
+}

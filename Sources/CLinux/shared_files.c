@@ -55,14 +55,16 @@ static void bus_error(int number, siginfo_t *about, void *state)
 	size_t i = range_of(address);
 	void *page = (void *)(address & ~(uintptr_t)(SHARED_PAGE - 1));
 
-	(void)number;
-	(void)state;
 	if (i < RANGES && mmap(page, SHARED_PAGE, PROT_READ | PROT_WRITE,
 			       MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED) {
 		atomic_store(lost_flag(i, address), 1);
 		atomic_fetch_add(&losses, 1);
-	} else
+	} else if (before.sa_flags & SA_SIGINFO && before.sa_sigaction) {
+		/* Another copy of this file, in a module, has ranges of its own. */
+		before.sa_sigaction(number, about, state);
+	} else {
 		sigaction(SIGBUS, &before, NULL);
+	}
 	errno = saved;
 }
 

@@ -61,6 +61,9 @@ struct Account: BitwiseCopyable {
     /// Refusals by quota since the last line in the log, and when that was.
     var refusals: UInt32 = 0
     var refusalLogged: UInt64 = 0
+    /// Broken connections since the last line in the log, and when that was.
+    var breaks: UInt32 = 0
+    var breakLogged: UInt64 = 0
     /// Quotas of which 80 % have been reported, by `QuotaName`'s raw value, and when the last one was.
     var warned: UInt16 = 0
     var warnedAt: UInt64 = 0

@@ -25,4 +25,7 @@ open class Backend {
     /// Bytes of records that the next batch may have where it makes the store grow. What removes may have
     /// more: the backend holds something in reserve for that.
     open var room: Int { .max }
+
+    /// What it says of itself, in lines `name: value`, ASCII.
+    open var report: [UInt8] { [] }
 }

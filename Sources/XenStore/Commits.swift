@@ -21,6 +21,8 @@ final class Commits {
     let backend: Backend?
     /// Records of the changes since the last batch that was taken.
     @exclusivity(unchecked) var batch: [UInt8] = []
+    /// Nodes were removed since.
+    @exclusivity(unchecked) var hasRemoved = false
     /// Changes are recorded: not while the tree is being recovered.
     @exclusivity(unchecked) var isRecording = false
     /// The number of the last batch that was taken.

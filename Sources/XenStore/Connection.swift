@@ -43,8 +43,11 @@ final class Connection {
         var generation: UInt64
     }
     @exclusivity(unchecked) private var barriers: [Barrier] = []
-    /// The newest generation that the connection had to wait for, or has to.
+    /// The newest generation that the connection had to wait for, or has to: for what it is told, or for what
+    /// others did to its session.
     @exclusivity(unchecked) private(set) var barrier: UInt64 = 0
+    /// The generation that has to be final before `slot` may be seen: that of the frame which recorded it.
+    @exclusivity(unchecked) private(set) var slotGeneration: UInt64 = 0
     /// When the peer last took something, or found nothing to take.
     @exclusivity(unchecked) var unreadSince: UInt64 = 0
     var lostEvents = 0
@@ -157,6 +160,9 @@ final class Connection {
         barrier = max(barrier, generation)
     }
 
+    /// What is recorded of it depends on a generation.
+    func wait(for generation: UInt64) { barrier = max(barrier, generation) }
+
     /// Nothing waits for this generation or an earlier one any more. Answers whether anything did.
     func lift(upTo generation: UInt64) -> Bool {
         var lifted = 0
@@ -178,7 +184,15 @@ final class Connection {
     private var recordedEnd: UInt64 = 0
 
     /// The ring's slot as it was recorded last.
-    var slot: RingSlot?
+    private(set) var slot: RingSlot?
+
+    /// The slot is recorded, in a frame that depends on a generation. One that was recorded before counts as
+    /// it was then.
+    func record(_ new: RingSlot, dependingOn generation: UInt64) {
+        if slot == new { return }
+        slot = new
+        slotGeneration = generation
+    }
 
     /// How many recorded bytes have gone since, and how many unsent ones at the end are new. They count as
     /// recorded from now on.

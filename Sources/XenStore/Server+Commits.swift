@@ -23,7 +23,9 @@ extension Server {
 
     /// Adds to the batch that the path names nothing any more.
     @inline(__always) func recordRemoval(_ path: ParsedPath) {
-        if commits.isRecording { path.withText { commits.remove($0, generation: tree.generation) } }
+        if !commits.isRecording { return }
+        path.withText { commits.remove($0, generation: tree.generation) }
+        commits.hasRemoved = true
     }
 
     /// Adds to the batch that the domain has ended: what older records' permissions say of it counts no
@@ -41,7 +43,14 @@ extension Server {
     /// looked at.
     public func commit() {
         guard let backend = commits.backend, tree.generation > commits.offered else { return }
-        if let retryAt = commits.retryAt, now < retryAt { return }
+        if let retryAt = commits.retryAt, now < retryAt {
+            if isPromiseGivenUp { setFinal(tree.generation) }
+            return
+        }
+        if commits.hasRemoved {
+            // A store need not keep that something was removed; but the number of it has been shown.
+            commits.note(Bytes(Self.generationNote), .empty, generation: tree.generation)
+        }
         let outcome = commits.batch.withBytes { records in
             records.withSpan { backend.commit(commits.sequence + 1, $0) }
         }
@@ -50,6 +59,7 @@ extension Server {
         } else {
             if commits.retryAt != nil { takenAgain() }
             commits.sequence += 1
+            commits.hasRemoved = false
             commits.offered = tree.generation
             commits.batch.removeAll(keepingCapacity: commits.batch.capacity <= 1 << 20)
             if outcome == .final {
@@ -62,6 +72,9 @@ extension Server {
         }
         commits.room = commits.retryAt == nil ? backend.room : 0
     }
+
+    /// The store takes nothing, and the configuration says to go on all the same.
+    var isPromiseGivenUp: Bool { commits.retryAt != nil && configuration.continuesInMemory }
 
     /// The number of the batch that `commit` is about to offer; nil: nothing has changed.
     public var nextSequence: UInt64? {
@@ -132,10 +145,41 @@ extension Server {
     /// that have `bytes` of values and permissions between them.
     @inline(__always) func checkRoom(nodes: Int, bytes: Int) throws(ErrorName) {
         if commits.room == .max { return }
-        let needed = nodes * (StoreRecord.headSize + 16 + path.text.count) + bytes
-        if commits.batch.count + needed <= commits.room || configuration.continuesInMemory { return }
+        let needed = nodes * (StoreRecord.headSize + 8 + path.text.count) + bytes
+        if hasRoom(for: needed) { return }
         refuseForRoom()
         throw .nospc
+    }
+
+    private func hasRoom(for bytes: Int) -> Bool {
+        bytes == 0 || commits.batch.count + bytes <= commits.room || configuration.continuesInMemory
+    }
+
+    /// The same for what a transaction would add, which is nothing where it only removes.
+    func checkRoom(for transaction: TransactionID) throws(ErrorName) {
+        if commits.room == .max || hasRoom(for: transactions.growthMax(transaction)) { return }
+        var needed = 0
+        var entry = transactions.table[transaction].firstEntry
+        while entry != 0 {
+            if transactions.entries[entry].isWritten {
+                scratch.removeAll(keepingCapacity: true)
+                transactions.appendPath(entry, to: &scratch)
+                scratch.withBytes { path.load(canonical: $0) }
+                // What has been removed again, or with a node above it, is not found.
+                let found = transactions.nearest(transaction, path)
+                if found.level == path.depth { needed += recordSize(transaction, found.place) }
+            }
+            entry = transactions.entries[entry].next
+        }
+        path.clear()
+        try checkRoom(nodes: 0, bytes: needed)
+    }
+
+    /// Bytes of the record of the node at hand, as a view has it, at most.
+    private func recordSize(_ view: TransactionID, _ place: Place) -> Int {
+        let state = transactions.state(view, place)
+        return StoreRecord.headSize + 8 + path.text.count + state.value.count
+            + 4 * permissions.count(state.permissions)
     }
 
     private func refuseForRoom() {
@@ -170,12 +214,13 @@ extension Server {
         tree.generation != requestGeneration ? tree.generation : shown
     }
 
-    /// Whether everything that the connection has been told, and all that was done for it, is final.
-    public func isFinal(_ id: ConnectionID) -> Bool { self[id].barrier <= commits.final }
+    /// Whether the ring's slot may be published: all that it shows is final, and so is what the record of it
+    /// depends on. What has been queued since the slot was recorded does not count.
+    public func isFinal(_ id: ConnectionID) -> Bool { self[id].slotGeneration <= commits.final }
 
     /// What CONTROL says of the store.
     func addStoreReport(to line: inout Line) {
-        guard commits.backend != nil else { return }
+        guard let backend = commits.backend else { return }
         line.add("store: batch ")
         line.add(Int(commits.sequence))
         line.add(", on their way ")
@@ -187,6 +232,7 @@ extension Server {
             line.add(Int(commits.failure))
         }
         line.add("\n")
+        backend.report.withBytes { line.add($0) }
     }
 }
 

@@ -210,6 +210,7 @@ extension Server {
         add("connections, number", open)
         add("connections' unsent bytes", buffers)
         add("events lost, number", lostEvents)
+        addStoreReport(to: &text)
         return text
     }
 

@@ -62,11 +62,29 @@ extension Server {
         connection.isBroken = true
         connection.input = []
         if !connection.isSocket { note(connection.account) }
+        logBreak(connection, reason)
+        list(connection)
+    }
+
+    /// A guest can break its ring, and come back, as often as it likes: it gets a line at most every five
+    /// seconds.
+    private func logBreak(_ connection: Connection, _ reason: StaticString) {
+        let account = connection.account
+        accounts.table[account].breaks += 1
+        let last = accounts.table[account].breakLogged
+        if last != 0 && now < last + 5_000_000_000 { return }
         var line = Line(reason)
         line.add(" on connection ")
         line.add(connection.id)
+        line.add(" of ")
+        line.add(subject: connection.subject)
+        if accounts.table[account].breaks > 1 {
+            line.add(", broken since the last line ")
+            line.add(accounts.table[account].breaks)
+        }
+        accounts.table[account].breaks = 0
+        accounts.table[account].breakLogged = max(now, 1)
         log(.warning, line)
-        list(connection)
     }
 
     /// Carries out one request and queues its reply. False: it has to wait, and nothing has happened.
@@ -118,6 +136,7 @@ extension Server {
         let needsGrant = type.needsPrivilege(request.payload) && !connection.isPrivileged
         if needsGrant && !policies.isAsked(request.header.type) { throw .acces }
         if connection.isReadOnly && type.isChanging { throw .rofs }
+        if commits.final != .max && type.tellsOfDomains { shown = domainsGeneration }
         try findTransaction(&request, type)
         if policies.decides != 0 {
             let isGranted = try consult(request, type)
@@ -217,6 +236,16 @@ extension MessageType {
             true
         // With a domain id only.
         case .getFeature: !payload.isEmpty
+        default: false
+        }
+    }
+
+    /// The requests whose reply, or refusal, shows what is known of a domain.
+    var tellsOfDomains: Bool {
+        switch self {
+        case .introduce, .release, .isDomainIntroduced, .resume, .setTarget, .getFeature, .setFeature,
+            .getQuota, .setQuota:
+            true
         default: false
         }
     }

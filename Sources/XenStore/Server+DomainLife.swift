@@ -25,9 +25,8 @@ extension Server {
     /// As `introduce`, within another input.
     func attach(_ domain: DomainID, gfn: UInt64, port: UInt32) throws(ErrorName) {
         if !exists(domain, noting: true) { throw .inval }
-        tree.generation += 1
         let account = accounts.account(of: domain)
-        note(account)
+        noteChange(account)
         let features = accounts.table[account].features
         if let ring = accounts.table[account].ring {
             let connection = self[ring]
@@ -39,6 +38,7 @@ extension Server {
             return
         }
         let connection = connect(.domain(domain), isSocket: false)
+        self[connection].wait(for: tree.generation)
         do throws(ErrorName) {
             try world.attach(domain, connection: connection, gfn: gfn, port: port, features: features)
         } catch {
@@ -65,8 +65,7 @@ extension Server {
             accounts.table[account].identity = state
             if state?.isShutdown == true && !accounts.table[account].isShutdown {
                 accounts.table[account].isShutdown = true
-                tree.generation += 1
-                note(account)
+                noteChange(account)
                 if accounts.table[account].ring != nil { fireSpecial(releaseNode, domain) }
             }
         }
@@ -114,6 +113,7 @@ extension Server {
         // It changes nodes without asking who has reserved them.
         if transactions.holder != 0 { endReservation() }
         tree.generation += 1
+        domainsGeneration = tree.generation
         giveRootAway(account)
         removeOwned(account)
         permissions.ignore(domain)

@@ -32,8 +32,7 @@ extension Server {
     func resume(_ request: Request) throws(ErrorName) {
         let account = try introduced(request)
         accounts.table[account].isShutdown = false
-        tree.generation += 1
-        note(account)
+        noteChange(account)
         replyOK(request)
     }
 
@@ -54,8 +53,7 @@ extension Server {
         if !world.hasHypervisor { throw .inval }
         if !isIntroduced(domain) || !isIntroduced(target) { throw .noent }
         accounts.table[accounts.account(of: domain)].target = target
-        tree.generation += 1
-        note(accounts.account(of: domain))
+        noteChange(accounts.account(of: domain))
         replyOK(request)
     }
 
@@ -104,8 +102,7 @@ extension Server {
         if isIntroduced(domain) { throw .busy }
         if features & ~Self.features != 0 { throw .inval }
         accounts.table[accounts.account(of: domain)].features = features
-        tree.generation += 1
-        note(accounts.account(of: domain))
+        noteChange(accounts.account(of: domain))
         replyOK(request)
     }
 

@@ -168,7 +168,9 @@ extension Server {
         if found.level == path.depth && !replacing { return }
         try checkQuotas(request, found, value)
         if request.view == 0 {
-            try checkRoom(nodes: max(path.depth - found.level, 1), bytes: value.count + 64)
+            let count = permissions.count(tree.nodes[found.place.node].permissions)
+            let nodes = max(path.depth - found.level, 1)
+            try checkRoom(nodes: nodes, bytes: nodes * 4 * count + value.count)
         }
         if request.isDiscarded { return }
         let view = request.view

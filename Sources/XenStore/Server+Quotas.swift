@@ -26,6 +26,9 @@ extension Server {
     /// Counts and logs a refusal; answers what to throw.
     func refused(_ connection: Connection, _ quota: QuotaName) -> ErrorName {
         refuse(connection, quota)
+        // Others may have set the limit, and what a domain has used up, others may have given it.
+        let isOthers = quota == .nodes || quota == .memory
+        shown = max(shown, isOthers ? tree.generation : domainsGeneration)
         return .nospc
     }
 
@@ -127,7 +130,9 @@ extension Server {
             setLimit(quota, value)
         } else {
             let domain = try existingDomain(strings[0], request, noting: true)
-            accounts.setLimit(accounts.account(of: domain), quota, value)
+            let account = accounts.account(of: domain)
+            accounts.setLimit(account, quota, value)
+            noteChange(account)
         }
         replyOK(request)
     }
@@ -135,6 +140,9 @@ extension Server {
     /// Sets a limit for all domains that have none of their own.
     func setLimit(_ quota: QuotaName, _ value: UInt32) {
         accounts.limits[quota] = value
+        // Whom it refuses what from now on shows it.
+        tree.generation += 1
+        domainsGeneration = tree.generation
         if sessions.isRecording { sessions.quota(quota, value) }
         configuration.quotas[quota] = value
     }

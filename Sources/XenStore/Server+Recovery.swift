@@ -22,6 +22,8 @@ extension Server {
     /// Keys of notes.
     private static let bootNote: StaticString = "\u{1}boot"
     private static let endedNote: StaticString = "\u{1}ended/"
+    /// Its generation is one that was reached, whatever became of the nodes.
+    static let generationNote: StaticString = "\u{1}generation"
 
     /// Takes packed records (`StoreRecord`) that the backend has. False: what follows the last one that was
     /// taken is no record.
@@ -41,6 +43,7 @@ extension Server {
 
     private func recover(_ record: StoreRecord, _ recovery: Recovery) -> Bool {
         let key = Bytes(record.key)
+        recovery.newest = max(recovery.newest, min(record.generation, Self.generationMax))
         if record.isNote { return recoverNote(record, key, recovery) }
         do throws(ErrorName) {
             if key[0] != 0x2F && key[0] != 0x40 { throw .inval }
@@ -48,8 +51,7 @@ extension Server {
         } catch {
             return false
         }
-        recovery.newest = max(recovery.newest, record.generation)
-        tree.generation = record.generation
+        tree.generation = min(record.generation, Self.generationMax)
         let found = tree.nearest(path, at: live)
         if record.kind == .remove {
             if found.level == path.depth && path.depth > 0 && !path.isSpecial { removeLive(found.node) }
@@ -107,7 +109,6 @@ extension Server {
         guard let number = key.dropFirst(prefix.count).decimal.flatMap({ UInt16(exactly: $0) }) else {
             return false
         }
-        recovery.newest = max(recovery.newest, record.generation)
         recovery.ended[number] = record.kind == .put ? record.generation : nil
         return true
     }
@@ -145,8 +146,13 @@ extension Server {
         return isSame
     }
 
-    /// Lists of children may stand in another order now: whoever has read half of one has to see that.
+    /// No store has come so far; what says so is damaged.
+    private static let generationMax: UInt64 = 1 << 60
+
+    /// Lists of children may stand in another order now: whoever has read half of one has to see that, by a
+    /// number that no daemon before this one has shown.
     private func renewLists() {
+        commits.note(Bytes(Self.generationNote), .empty, generation: tree.generation)
         tree.forEachFromLeaves(tree.root) { tree.nodes[$0].childrenChanged = tree.generation }
     }
 
@@ -251,7 +257,16 @@ extension Server {
             }
         }
         for node in doomed.sorted() where !tree.nodes[node].isDead { removeLive(node) }
+        for node in above where !tops.contains(node) { empty(node) }
         tree.forEachFromLeaves(tree.root) { giveToControl($0) }
+    }
+
+    /// A node that stays only because others stand below it.
+    private func empty(_ node: NodeID) {
+        loadEventPath(node)
+        let list = permissions.intern([Permission(.none, configuration.privilegedDomain)])
+        set(node, eventPath, permissions: list)
+        set(node, eventPath, value: .empty)
     }
 
     /// A node that outlives its domains: they have ended with the host.

@@ -11,13 +11,18 @@ extension Server {
     /// Takes up the sessions. To be called after the tree has been recovered, before any other input. What
     /// waits in the rings' buffers is carried out by `proceed`.
     public func restore(_ image: SessionImage) {
-        for (quota, limit) in image.quotas { setLimit(quota, limit) }
+        for quota in QuotaName.allCases {
+            if let limit = image.quotas[quota] { setLimit(quota, limit) }
+        }
         var gone: [UInt16] = []
         for number in image.domains.keys.sorted() {
             guard let recorded = image.domains[number] else { continue }
             if !restore(DomainID(number), recorded) { gone.append(number) }
         }
-        for id in accounts.all { fireRestored(id) }
+        for number in image.domains.keys.sorted() {
+            if let account = accounts.known(DomainID(number)) { fireRestored(account) }
+        }
+        forgetTargets()
         for number in gone {
             let domain = DomainID(number)
             log(.notice, line("domain ", domain, " has ended while the daemon was down"))
@@ -31,7 +36,8 @@ extension Server {
 
     /// What the restored rings have sent already, and could not be carried out then, is.
     public func proceed() {
-        for id in accounts.all {
+        let rings = accounts.all.filter { accounts.table[$0].ring != nil }
+        for id in rings.sorted(by: { accounts.table[$0].number < accounts.table[$1].number }) {
             guard let ring = accounts.table[id].ring else { continue }
             let connection = self[ring]
             if !connection.input.isEmpty { carryOutWaiting(connection) }
@@ -46,6 +52,17 @@ extension Server {
         line.add(UInt32(domain.rawValue))
         line.add(after)
         return line
+    }
+
+    /// Targets that are introduced no more are none.
+    private func forgetTargets() {
+        for id in accounts.all {
+            guard let target = accounts.table[id].target else { continue }
+            let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[id].number))
+            if isIntroduced(target) && isIntroduced(domain) { continue }
+            accounts.table[id].target = nil
+            noteChange(id)
+        }
     }
 
     /// False: the domain is no more, or its ring cannot be had.

@@ -83,7 +83,7 @@ extension Server {
         }
         path.clear()
         if !connection.isPrivileged && it.nodesDelta > 0 { try checkNodes(connection, adding: it.nodesDelta) }
-        if commits.room != .max { try checkRoom(nodes: 0, bytes: transactions.growth(transaction)) }
+        try checkRoom(for: transaction)
         if transactions.hasConflict(transaction) || transactions.givesToEnded(transaction) {
             connection.conflicts += 1
             // That somebody has changed something may not be final yet.

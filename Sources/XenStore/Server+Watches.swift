@@ -106,7 +106,11 @@ extension Server {
         let limit = accounts.limit(connection.account, .memory)
         let used = accounts.table[connection.account].memory.now
         let isOver = limit != 0 && used + size > Int(limit)
-        if !isOver && now - connection.unreadSince < configuration.unreadMax { return false }
+        // What waits for the store is not the reader's fault.
+        let isLate =
+            connection.barrier <= commits.final
+            && now - connection.unreadSince >= configuration.unreadMax
+        if !isOver && !isLate { return false }
         lostEvents += 1
         connection.lostEvents += 1
         if connection.lostEvents & (connection.lostEvents - 1) == 0 {

@@ -82,6 +82,8 @@ public final class Server {
     /// The tree's generation when the request at hand began, and the newest that it has looked at.
     @exclusivity(unchecked) var requestGeneration: UInt64 = 0
     @exclusivity(unchecked) var shown: UInt64 = 0
+    /// The newest change of what is known of a domain.
+    var domainsGeneration: UInt64 = 0
     /// Events that unprivileged connections lost, since the start.
     var lostEvents = 0
 
@@ -194,11 +196,11 @@ public final class Server {
         if accounts.table[account].ring?.rawValue != connection.id { return }
         accounts.table[account].ring = nil
         accounts.table[account].target = nil
-        note(account)
+        noteChange(account)
         for id in accounts.all {
             if let target = accounts.table[id].target, accounts.known(target) == account {
                 accounts.table[id].target = nil
-                note(id)
+                noteChange(id)
             }
         }
     }
@@ -309,10 +311,9 @@ public final class Server {
         if transactions.holder != 0 && self.now >= reservation.deadline { endReservation() }
         releasePostponed()
         finish()
-        if let retryAt = commits.retryAt, self.now >= retryAt { commit() }
     }
 
-    /// When `advance` must be called next, if nothing else happens before.
+    /// When `advance`, and then `commit`, must be called next, if nothing else happens before.
     public var nextDeadline: UInt64? {
         var next = UInt64.max
         if transactions.holder != 0 { next = reservation.deadline }
@@ -328,6 +329,9 @@ public final class Server {
 
     /// Other limits for all, from now on. Limits that a domain was given for itself stay.
     public func setQuotas(_ limits: QuotaLimits) {
+        for quota in QuotaName.allCases where limits[quota] != accounts.limits[quota] {
+            setLimit(quota, limits[quota])
+        }
         configuration.quotas = limits
         accounts.limits = limits
     }

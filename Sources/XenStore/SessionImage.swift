@@ -19,7 +19,7 @@ public struct SessionImage {
         var uniqueID: UInt64 = 0
         var gfn: UInt64 = 0
         var port: UInt32 = 0
-        var features: UInt32 = 0
+        var features: UInt32 = Server.features
         var target: DomainID?
         var nextTransaction: UInt32 = 1
         var ownLimits: UInt16 = 0
@@ -37,13 +37,13 @@ public struct SessionImage {
     private static let bufferMax = 64 << 20
 
     var domains: [UInt16: Domain] = [:]
-    var quotas: [(QuotaName, UInt32)] = []
+    var quotas: [QuotaName: UInt32] = [:]
     /// Which boot of the host it is of; empty: not known.
     public private(set) var boot: [UInt8] = []
 
     public init() {}
 
-    public var domainCount: Int { domains.count }
+    public var domainCount: Int { domains.values.reduce(0) { $1.isNothing ? $0 : $0 + 1 } }
 
     /// Takes the next frame. False: it is none, and what follows cannot be understood either; what came
     /// before stands.
@@ -87,8 +87,10 @@ public struct SessionImage {
             guard body.count == 8, let raw = UInt8(exactly: body.word(at: 0)),
                 let quota = QuotaName(rawValue: raw)
             else { return false }
-            quotas.append((quota, body.word(at: 4)))
-        case .boot: boot = body.array
+            quotas[quota] = body.word(at: 4)
+        case .boot:
+            self = SessionImage()
+            boot = body.array
         }
         return true
     }
@@ -167,5 +169,43 @@ public struct SessionImage {
         domain.output.append(body.dropFirst(28 + inputCount))
         domains[number] = domain
         return true
+    }
+}
+
+extension SessionImage.Domain {
+    /// Nothing is said of the domain that is not so of every one.
+    var isNothing: Bool {
+        !isIntroduced && !isShutdown && uniqueID == 0 && features == Server.features && target == nil
+            && ownLimits == 0 && watches.allSatisfy { $0 == nil } && transactions.isEmpty
+    }
+}
+
+extension SessionImage: Equatable {
+    /// Whether a daemon that is given the one would be in the same state as one that is given the other.
+    public static func == (left: SessionImage, right: SessionImage) -> Bool {
+        left.differences(from: right).isEmpty
+    }
+
+    /// Ids of domains of which the two say different things; 0x7FF0 for what is of no domain.
+    public func differences(from other: SessionImage) -> [UInt16] {
+        var different: [UInt16] = boot == other.boot && quotas == other.quotas ? [] : [DomainID.firstReserved]
+        for number in Set(domains.keys).union(other.domains.keys).sorted() {
+            let (mine, others) = (domains[number] ?? Domain(), other.domains[number] ?? Domain())
+            if !Self.areEqual(mine, others) && !(mine.isNothing && others.isNothing) {
+                different.append(number)
+            }
+        }
+        return different
+    }
+
+    private static func areEqual(_ left: Domain, _ right: Domain) -> Bool {
+        left.isIntroduced == right.isIntroduced && left.isShutdown == right.isShutdown
+            && left.isDeactivated == right.isDeactivated && left.uniqueID == right.uniqueID
+            && left.gfn == right.gfn && left.port == right.port && left.features == right.features
+            && left.target == right.target && left.nextTransaction == right.nextTransaction
+            && left.ownLimits == right.ownLimits && left.limits == right.limits
+            && left.watches.compactMap { $0 } == right.watches.compactMap { $0 }
+            && left.transactions.sorted() == right.transactions.sorted() && left.slot == right.slot
+            && left.input == right.input && left.output == right.output
     }
 }

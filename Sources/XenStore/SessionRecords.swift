@@ -25,7 +25,7 @@
 //   input, u32 bytes of output, input (all that the buffer holds now), output (queued behind what was).
 // 8 reset: no watch, no transaction, empty buffers.
 // 9 quota: the limit for all, domain id 0. Body: u32 `QuotaName`, u32 limit.
-// 10 boot: which boot of the host this is. Body: text.
+// 10 boot: what came before counts no more; what follows is of this boot of the host. Body: text.
 
 import XenStoreTypes
 
@@ -70,6 +70,9 @@ final class Sessions {
     /// Whether anybody wants records.
     @exclusivity(unchecked) var isRecording = false
     @exclusivity(unchecked) var frame: [UInt8] = []
+    /// Only while the frame is split.
+    var free: [UInt8] = []
+    var bound: [UInt8] = []
     /// Accounts of which a record of kind 1 is due.
     var noted: [AccountID] = []
 

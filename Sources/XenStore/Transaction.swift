@@ -108,6 +108,9 @@ struct Entry: BitwiseCopyable {
     var next: EntryID = 0
     /// While the transaction commits: the live node that it stands for.
     var live: NodeID = 0
+
+    /// A node that the transaction has created or changed; it, or one above it, may have been removed since.
+    var isWritten: Bool { state == .created || state == .changed }
 }
 
 /// A node as a view has it: a transaction's (with an entry, once touched), or the live tree's.

@@ -5,13 +5,11 @@ import XenStoreTypes
 
 extension Transactions {
     /// About how many bytes of records its changes are; 0 if all that it does is to remove.
-    func growth(_ id: TransactionID) -> Int {
+    func growthMax(_ id: TransactionID) -> Int {
         var bytes = 0
         var entry = table[id].firstEntry
         while entry != 0 {
-            if entries[entry].state == .created || entries[entry].state == .changed {
-                bytes += 256 + Int(entries[entry].valueCount)
-            }
+            if entries[entry].isWritten { bytes += StoreRecord.headSize + 2 * StoreRecord.keyMax + 65536 }
             entry = entries[entry].next
         }
         return bytes

@@ -38,15 +38,25 @@ final class Background {
 
     /// Lets go of the terminal and of the caller, who sees success.
     func serving() {
+        letGo()
+        let byte: [UInt8] = [1]
+        _ = writeSome(pipeEnd, byte.span)
+        close(pipeEnd)
+    }
+
+    /// As `serving`, leaving it to another process to tell the caller.
+    func leave() {
+        letGo()
+        close(pipeEnd)
+    }
+
+    private func letGo() {
         let null = open("/dev/null", O_RDWR | O_NOCTTY | O_CLOEXEC)
         if null >= 0 {
             for standard in Int32(0)...2 { dup2(null, standard) }
             if null > 2 { close(null) }
         }
         chdir("/")
-        let byte: [UInt8] = [1]
-        _ = writeSome(pipeEnd, byte.span)
-        close(pipeEnd)
     }
 
     private static func outcome(of child: pid_t, _ pipeEnd: Int32) -> Int32 {

@@ -14,6 +14,7 @@ extension Daemon {
             occupyStandardDescriptors()
             // The background has another working directory.
             let directory = workingDirectory()
+            var resolved = options.resolved(in: directory)
             var background: Background?
             if options.background {
                 switch try Background.enter() {
@@ -21,11 +22,24 @@ extension Daemon {
                 case .child(let side): background = side
                 }
             }
-            let daemon = try Daemon(options.resolved(in: directory), signals: true) {
-                () throws(StartFailure) in
+            var serving: Supervisor.Serving?
+            var pidFile: PidFile?
+            if let background, try resolved.store?.module().isDurable == true {
+                pidFile = try resolved.pidFile.map { (path) throws(StartFailure) in try PidFile(path) }
+                switch try Supervisor.run(detach: background.leave) {
+                case .supervisor(let status):
+                    pidFile?.remove()
+                    return status
+                case .worker(let side): serving = side
+                }
+                resolved.pidFile = nil
+            }
+            defer { withExtendedLifetime(pidFile) {} }
+            let daemon = try Daemon(resolved, signals: true) { () throws(StartFailure) in
                 try reload().resolved(in: directory)
             }
             background?.serving()
+            serving?.tell()
             daemon.run()
             return 0
         } catch {

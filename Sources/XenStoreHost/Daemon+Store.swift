@@ -50,8 +50,9 @@ extension Daemon {
     /// From now on the sessions are recorded; what the rings had sent is carried out.
     func beginSessions(_ traffic: RingConnections?) {
         guard let journal else { return }
-        server.commit()
+        // In this order: the number of the first batch may stand on frames of a batch that was lost.
         journal.begin(traffic)
+        server.commit()
         loop.journal = journal
         server.proceed()
     }

@@ -25,6 +25,11 @@ protocol Hypervisor: AnyObject {
 
     /// Readable while event channels are pending.
     var descriptor: Int32 { get }
+    /// `takePending` hands over all there are but where `hasMorePending` says so: who waits for `descriptor`
+    /// may wait for the next one.
+    var isEdgeTriggered: Bool { get }
+    /// The last `takePending` has left some.
+    var hasMorePending: Bool { get }
     /// Hands over local ports that are pending, each of which is masked until `unmask`. Not more than some
     /// hundred in one call: `descriptor` stays readable while there are more.
     func takePending(_ body: (UInt32) -> Void)
@@ -64,8 +69,10 @@ protocol Hypervisor: AnyObject {
     func ownRing() throws(HypervisorFailure) -> (page: UnsafeMutableRawPointer, remotePort: UInt32)?
 }
 
-/// Xen takes no page back that is mapped.
+/// Real Xen: it takes no page back that is mapped.
 extension Hypervisor {
+    var isEdgeTriggered: Bool { false }
+    var hasMorePending: Bool { false }
     var bootID: String? { nil }
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool { false }
     func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure) {}

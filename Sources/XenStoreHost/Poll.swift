@@ -1,4 +1,4 @@
-// epoll, level-triggered: a descriptor is reported as long as it is ready.
+// epoll: a descriptor is reported as long as it is ready, or for `edges` whenever it becomes so.
 
 import CLinux
 import Glibc
@@ -10,6 +10,9 @@ import Glibc
 final class Poll {
     static let readable = EPOLLIN.rawValue
     static let writable = EPOLLOUT.rawValue
+    /// Reported once for what has come, read or not: whoever asks for this reads all there is. It saves the
+    /// kernel a second look at the descriptor each time.
+    static let edges = EPOLLET.rawValue
     /// Both directions are closed, or an error waits to be read. Reported whether asked for or not.
     static let gone = EPOLLHUP.rawValue | EPOLLERR.rawValue
 

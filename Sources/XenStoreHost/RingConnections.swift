@@ -24,17 +24,21 @@ import XenStoreTypes
 /// The traffic of one server's rings.
 final class RingConnections: EventSource {
     var descriptor: Int32 { hypervisor.descriptor }
+    var isEdgeTriggered: Bool { hypervisor.isEdgeTriggered }
 
     private let server: Server
     private let rings: Rings
     private let hypervisor: any Hypervisor
     private let log: Log
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RingPage.ringCount, alignment: 8)
-    private var pending: [Ring] = []
-    private var touched: [Ring] = []
-    private var staged: [Ring] = []
+    // Every request comes by here: checking at run time that nobody else is at these costs more than the
+    // rest.
+    /// Those to be served now; empty but within `beginTurn` and `ready`.
+    @exclusivity(unchecked) private var pending: [Ring] = []
+    @exclusivity(unchecked) private var touched: [Ring] = []
+    @exclusivity(unchecked) private var staged: [Ring] = []
     /// Never 0, which is the turn of rings that had none.
-    private var turn: UInt32 = 1
+    @exclusivity(unchecked) private var turn: UInt32 = 1
 
     init(_ rings: Rings, server: Server, log: Log) {
         self.rings = rings
@@ -46,7 +50,9 @@ final class RingConnections: EventSource {
     deinit { buffer.deallocate() }
 
     /// Whether there is something to do of which no event will remind us.
-    var hasWork: Bool { rings.hasScheduled }
+    var hasWork: Bool { rings.hasScheduled || hasMoreEvents }
+    /// `ready` is to be called once more, without being asked for.
+    var hasMoreEvents: Bool { hypervisor.hasMorePending }
 
     func ring(of connection: ConnectionID) -> Ring? { rings.ring(of: connection) }
 
@@ -55,15 +61,16 @@ final class RingConnections: EventSource {
     /// Begins a turn of the loop, and serves those with more work than the last one allowed.
     func beginTurn() {
         turn = turn == .max ? 1 : turn + 1
-        if !rings.hasScheduled { return }
-        for ring in rings.takeScheduled() { serve(ring) }
+        if rings.hasScheduled {
+            rings.takeScheduled(&pending)
+            servePending()
+        }
     }
 
     /// Serves the rings whose event channels are pending, then looks at the domains if one has ended: so the
     /// last requests of a domain are carried out.
     func ready(_ loop: EventLoop) {
         var domainsChanged = false
-        pending.removeAll(keepingCapacity: true)
         hypervisor.takePending { port in
             hypervisor.unmask(port)
             if port == hypervisor.domainPort {
@@ -72,8 +79,13 @@ final class RingConnections: EventSource {
                 pending.append(ring)
             }
         }
-        for ring in pending { serve(ring) }
+        servePending()
         if domainsChanged { server.domainsChanged() }
+    }
+
+    private func servePending() {
+        for ring in pending { serve(ring) }
+        pending.removeAll(keepingCapacity: true)
     }
 
     /// The server says that something has changed about a ring's connection.
@@ -90,15 +102,11 @@ final class RingConnections: EventSource {
         touch(ring)
     }
 
-    /// Records the slot of every ring that the turn concerns. Answers whether one of them still waits for
-    /// what an earlier turn showed.
-    func record() -> Bool {
-        var isWaiting = false
+    /// Records the slot of every ring that the turn concerns.
+    func record() {
         for ring in touched where ring.isAttached && (ring.isActive || ring.slot != nil) {
             server.recordRing(ring.connection, ring.slot ?? ring.slotAsItStands)
-            if self.isWaiting(ring) { isWaiting = true }
         }
-        return isWaiting
     }
 
     /// Records where every ring stands, before the first turn.

@@ -1,11 +1,13 @@
 // The sessions of the domains on their way to the next daemon: a log that dies with the host (design, "Rings
 // and restarts").
 //
-// A frame is what one turn of the loop recorded (the core's SessionRecords). Its number is that of the newest
-// batch of the store that it depends on; 0: none. A frame whose batch the store does not have never happened.
+// A frame is what one turn of the loop recorded (the core's SessionRecords), or that part of it which depends
+// on what the store does not have yet. Its number is that of the newest batch that it depends on; 0: none. A
+// frame whose batch the store does not have never happened.
 //
 // Invariants:
-// - The first frame holds all sessions as they were when the log was begun; later ones what has changed.
+// - The first frame holds all sessions as they were when the log was begun; later ones what has changed, or
+//   all sessions anew.
 // - While a successor is being begun, every frame goes into both, until what its first frame depends on is
 //   final; then it takes the log's place. So there is a whole log at every instant.
 // - A log that cannot be written is removed: no sessions are better than wrong ones.
@@ -51,11 +53,19 @@ final class SessionJournal {
         guard let log else { return SessionImage() }
         var image = SessionImage()
         var isUnderstood = true
+        var happened: [(sequence: UInt64, frame: [UInt8])] = []
+        var hasMore = false
         do throws(LogFailure) {
             _ = try log.replay { (number, frame) throws(LogFailure) in
-                if !isUnderstood || number > sequence { return }
+                if !isUnderstood { return }
+                if number > sequence {
+                    hasMore = true
+                    return
+                }
                 isUnderstood = frame.withMemoryRebound(to: UInt8.self) { image.add($0.span) }
+                happened.append((number, Array(frame)))
             }
+            if hasMore { try keep(happened, in: log) }
         } catch {
             throw StartFailure("the journal of sessions: \(error)")
         }
@@ -66,25 +76,38 @@ final class SessionJournal {
         return image.boot == boot ? image : SessionImage()
     }
 
+    /// Leaves nothing in the log but these frames. What never happened must be gone before the store takes
+    /// batches of the same numbers from us.
+    private func keep(
+        _ frames: [(sequence: UInt64, frame: [UInt8])], in log: RecordLog
+    ) throws(LogFailure) {
+        let fresh = try log.successor()
+        for (sequence, frame) in frames {
+            _ = try frame.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in
+                try fresh.append(sequence, bytes)
+            }
+        }
+        try log.replace(by: fresh, durably: false)
+    }
+
     /// Begins anew with all sessions as they are now, which is before the loop's first turn, and goes on with
     /// what changes.
     func begin(_ rings: RingConnections?) {
         server.recordSessions(true)
         guard let log else { return }
         attempt { () throws(LogFailure) in
-            let fresh = try log.successor()
-            try writeAll(fresh, server.lastSequence) { rings?.recordEach() }
-            try log.replace(by: fresh, durably: false)
+            // Behind what was read, in case that the batch which it depends on does not come to be; then in a
+            // log of its own.
+            rings?.recordEach()
+            try writeAll(log, server.nextSequence ?? server.lastSequence)
+            beginMax = 0
         }
     }
 
-    /// Ends a turn. `isWaiting`: a ring that the turn concerns waits for what an earlier turn showed.
-    func record(isWaiting: Bool) {
+    /// Ends a turn.
+    func record() {
         if log == nil { return tryAgain() }
-        if server.hasSessions {
-            let sequence = server.nextSequence ?? (isWaiting ? server.lastSequence : 0)
-            attempt { () throws(LogFailure) in try write(sequence) }
-        }
+        if server.hasSessions { attempt(write) }
         moveOn()
     }
 
@@ -93,9 +116,9 @@ final class SessionJournal {
         log?.close()
     }
 
-    private func write(_ sequence: UInt64) throws(LogFailure) {
+    private func write() throws(LogFailure) {
         var failure: LogFailure?
-        server.takeSessions { frame in
+        server.takeSessions { frame, sequence in
             frame.withUnsafeBytes { bytes in
                 do throws(LogFailure) {
                     try log?.append(sequence, bytes)
@@ -108,15 +131,13 @@ final class SessionJournal {
         if let failure { throw failure }
     }
 
-    private func writeAll(
-        _ fresh: RecordLog, _ sequence: UInt64, more: () -> Void = {}
-    ) throws(LogFailure) {
-        boot.withUnsafeBufferPointer { server.recordAll($0.span) }
-        more()
+    private func writeAll(_ fresh: RecordLog, _ sequence: UInt64) throws(LogFailure) {
         var failure: LogFailure?
-        server.takeSessions { frame in
-            frame.withUnsafeBytes { bytes in
-                do throws(LogFailure) { try fresh.append(sequence, bytes) } catch { failure = error }
+        boot.withUnsafeBufferPointer { boot in
+            server.takeAllSessions(boot.span) { frame in
+                frame.withUnsafeBytes { bytes in
+                    do throws(LogFailure) { try fresh.append(sequence, bytes) } catch { failure = error }
+                }
             }
         }
         if let failure { throw failure }
@@ -152,7 +173,7 @@ final class SessionJournal {
             log = nil
             unlink(path)
             server.recordSessions(false)
-            server.takeSessions { _ in }
+            server.takeSessions { _, _ in }
             retryAt = monotonicNow() + 1_000_000_000
         }
     }

@@ -72,8 +72,12 @@ public final class SimulatedHost {
         try set(domain, [.shutdown, .crashed])
     }
 
-    /// The domain is being taken apart: it is dead, though its id is not free yet.
-    public func destroy(_ domain: DomainID) throws(SimulationFailure) { try set(domain, .dying) }
+    /// The domain is being taken apart: it is dead, though its id is not free yet. Who plays its guest is
+    /// woken, and sees so.
+    public func destroy(_ domain: DomainID) throws(SimulationFailure) {
+        try set(domain, .dying)
+        try wake(domain)
+    }
 
     /// The domain is gone, and its id is free.
     public func forget(_ domain: DomainID) throws(SimulationFailure) {
@@ -96,6 +100,16 @@ public final class SimulatedHost {
                 "found domain \(domain.rawValue), expected 0 to \(SimulatedLayout.domainCount - 1)")
         }
         return SimulatedEntry(state, domain)
+    }
+
+    /// An event for the domain. Its FIFO may be gone, or full of events.
+    private func wake(_ domain: DomainID) throws(SimulationFailure) {
+        guard try entry(domain).setPendingToGuest() else { return }
+        let file = directory.open("dom\(domain.rawValue)/event", S_IFIFO)
+        if file < 0 { return }
+        defer { close(file) }
+        var byte = UInt8(ascii: "!")
+        _ = Glibc.write(file, &byte, 1)
     }
 
     /// VIRQ_DOM_EXC. A FIFO that is full already holds enough to wake the daemon.

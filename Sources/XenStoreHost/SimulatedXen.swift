@@ -28,12 +28,15 @@ final class SimulatedXen: Hypervisor {
 
     let name: String
     let descriptor: Int32
+    let isEdgeTriggered = true
+    private(set) var hasMorePending = false
     let domainPort = SimulatedLayout.domainPort
     private let directory: SimulatedDirectory
     private let ownDomain: DomainID
     private let memory: UnsafeMutableRawPointer
     private let pending = UnsafeMutableBufferPointer<UInt32>.allocate(capacity: batch)
-    private var channels: [Channel] = []
+    /// Not checked at run time that nobody else is at it: every event comes by here.
+    @exclusivity(unchecked) private var channels: [Channel] = []
     private var mapped: Set<DomainID> = []
 
     /// The host at `path`, for a daemon that runs in `domain`.
@@ -160,6 +163,7 @@ extension SimulatedXen {
     func takePending(_ body: (UInt32) -> Void) {
         let size = MemoryLayout<UInt32>.size
         let count = read(descriptor, pending.baseAddress, Self.batch * size)
+        hasMorePending = count == Self.batch * size
         for index in 0..<max(0, count / size) {
             let port = pending[index]
             if port == domainPort {

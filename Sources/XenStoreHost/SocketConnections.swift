@@ -34,11 +34,12 @@ final class SocketConnections {
     private let server: Server
     private let poll: Poll
     private let buffer = ReadBuffer(capacity: readSize)
-    private var slots: [Slot] = []
+    // Every turn comes by here: checking at run time that nobody else is at these costs more than the rest.
+    @exclusivity(unchecked) private var slots: [Slot] = []
     private var lastSerial: UInt32 = 0
-    private var turn: UInt32 = 0
+    @exclusivity(unchecked) private var turn: UInt32 = 0
     /// Tokens of those that have more to write, but had their write in this turn.
-    private var late: [UInt64] = []
+    @exclusivity(unchecked) private var late: [UInt64] = []
     private(set) var count = 0
     /// Counts up with every socket that is closed.
     private(set) var closures: UInt64 = 0

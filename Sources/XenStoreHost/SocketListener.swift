@@ -16,7 +16,7 @@ final class SocketListener: EventSource {
     private let ownUser = geteuid()
     /// While set, there were no descriptors left: nothing is accepted until then, or until a socket is
     /// closed.
-    private(set) var deadline: UInt64?
+    private var deadline: UInt64?
     private var quietUntil: UInt64 = 0
 
     /// How many connections one turn of the loop takes.
@@ -96,19 +96,26 @@ final class SocketListener: EventSource {
     }
 
     func due(_ loop: EventLoop, now: UInt64) {
-        deadline = nil
-        loop.listen(to: self, true)
+        guard let deadline else { return }
+        if deadline <= now { resume(loop) } else { loop.remind(at: deadline) }
     }
 
     func descriptorsFreed(_ loop: EventLoop) {
-        if deadline != nil { due(loop, now: 0) }
+        if deadline != nil { resume(loop) }
+    }
+
+    private func resume(_ loop: EventLoop) {
+        deadline = nil
+        loop.listen(to: self, true)
     }
 
     /// Out of descriptors or memory: those who are connected are served, the others wait in the socket's
     /// backlog.
     private func pause(_ loop: EventLoop, _ code: Int32) {
         let now = monotonicNow()
-        deadline = now + SocketListener.retryNanoseconds
+        let retry = now + SocketListener.retryNanoseconds
+        deadline = retry
+        loop.remind(at: retry)
         loop.listen(to: self, false)
         if now < quietUntil { return }
         quietUntil = now + SocketListener.quietNanoseconds

@@ -65,6 +65,14 @@ final class LogTail: @unchecked Sendable {
     var end: Int { Int(shared_load_long(endWord)) }
     var allocated: Int { Int(shared_load_long(allocatedWord)) }
 
+    /// See `RecordLog.count` and `RecordLog.room`.
+    var fill: RecordLog.Fill {
+        let end = end
+        let room = max(0, (allocated - end - Frame.headSize) & ~7)
+        return .init(
+            count: end - LogHead.pageSize, room: min(room, Frame.lengthMax - Frame.headSize))
+    }
+
     // MARK: The thread that appends
 
     /// See `RecordLog.append`.
@@ -184,11 +192,14 @@ final class LogTail: @unchecked Sendable {
 
     private func allocate(to wanted: Int) throws(LogFailure) {
         let target = (wanted + chunk - 1) / chunk * chunk
+        // Another thread may have come to it meanwhile: the same blocks twice harm nobody, none are an error.
+        let start = allocated
+        if wanted <= start { return }
         do throws(LogFailure) {
-            try file.allocate(from: allocated, to: target)
+            try file.allocate(from: start, to: target)
         } catch  where error.isFull && wanted < target {
             // A whole chunk is a wish; what is asked for is not.
-            try file.allocate(from: allocated, to: wanted)
+            try file.allocate(from: start, to: wanted)
             return raiseAllocated(to: wanted)
         }
         raiseAllocated(to: target)

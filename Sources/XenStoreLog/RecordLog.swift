@@ -46,6 +46,12 @@ public final class RecordLog: @unchecked Sendable {
         lock.deallocate()
     }
 
+    /// What `count` and `room` are.
+    public struct Fill: Sendable {
+        public let count: Int
+        public let room: Int
+    }
+
     /// Adds a frame. It is final against the death of the process when this returns.
     ///
     /// Throws with nothing appended: ENOSPC, EDQUOT or EFBIG where there is no room for it, EMSGSIZE above
@@ -55,15 +61,14 @@ public final class RecordLog: @unchecked Sendable {
         try tail.append(sequence, payload)
     }
 
+    /// Both at once, for the thread that appends, and at no cost.
+    public var fill: Fill { tail.fill }
+
     /// Bytes of frames in the log, their heads and what fills them up to a multiple of 8 included.
-    public var count: Int { shared.end - LogHead.pageSize }
+    public var count: Int { shared.fill.count }
 
     /// Bytes of payload that one append is sure to take now.
-    public var room: Int {
-        let tail = shared
-        let room = tail.allocated - tail.end - Frame.headSize
-        return max(0, min(room & ~7, Frame.lengthMax - Frame.headSize))
-    }
+    public var room: Int { shared.fill.room }
 
     /// Makes sure that `room` is at least `bytes`, so that append needs neither to allocate nor to map.
     ///
@@ -117,17 +122,18 @@ public final class RecordLog: @unchecked Sendable {
     }
 
     /// Gives this log, a successor, the name of the log that it was made for. At no instant does the name
-    /// lead to neither. `durably`: what is in it is synced before, and the name after.
+    /// lead to neither. Sync the log before, and its directory after, where both must outlive the host.
     ///
     /// Any thread. The log that has lost its name can still be appended to, read and synced; it is gone with
-    /// its last reference. Throws with the name unchanged, or, where only the last sync failed, changed.
-    public func takeName(durably: Bool) throws(LogFailure) {
+    /// its last reference. Throws with the name unchanged.
+    public func takeName() throws(LogFailure) {
         let place = shared.file.place
-        if durably { try sync() }
         guard renameat(place.directory, Self.successorName(place.name), place.directory, place.name) == 0
         else { throw LogFailure(place.path, "cannot take the place of the old log", errno) }
-        if durably { try place.sync() }
     }
+
+    /// Makes the log's name proof against the death of the host, as `sync` does for what is in it.
+    public func syncDirectory() throws(LogFailure) { try shared.file.place.sync() }
 
     /// Removes the file of a successor that will take nobody's place.
     public func abandon() { shared.file.place.remove(Self.successorName(shared.file.place.name)) }
@@ -135,9 +141,11 @@ public final class RecordLog: @unchecked Sendable {
     /// Puts `successor` in this log's place (`takeName`) and goes on in it. By the thread that appends.
     ///
     /// `successor` then stands for the old file, whose blocks are freed with its last reference: that may
-    /// take a while, on a thread of the caller's choice.
+    /// take a while, on a thread of the caller's choice. `durably`: what is in the successor is synced
+    /// before, and the name after. Throws with nothing replaced, unless only that last sync has failed.
     public func replace(by successor: RecordLog, durably: Bool) throws(LogFailure) {
-        try successor.takeName(durably: durably)
+        if durably { try successor.sync() }
+        try successor.takeName()
         let next = successor.shared
         pthread_mutex_lock(lock)
         let old = tail
@@ -146,6 +154,19 @@ public final class RecordLog: @unchecked Sendable {
         pthread_mutex_lock(successor.lock)
         successor.tail = old
         pthread_mutex_unlock(successor.lock)
+        if durably { try syncDirectory() }
+    }
+
+    /// Bytes that the log could still grow by, beyond what is allocated: what the file system has left for
+    /// everybody, and the limit of a file's size allows.
+    public var free: Int {
+        let tail = shared
+        var system = statvfs()
+        var limit = rlimit()
+        getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit)
+        guard fstatvfs(tail.file.descriptor, &system) == 0 else { return 0 }
+        let allowed = Int(clamping: UInt64(limit.rlim_cur)) - tail.allocated
+        return max(0, min(Int(system.f_bavail) * Int(system.f_frsize), allowed))
     }
 
     // MARK: Reading it again

@@ -51,6 +51,7 @@ extension ReferenceStore {
         guard let domains else { return true }
         if isGone(id) {
             if subject == .domain(id) { return false }
+            if isReplaying { return domains[id].map { !$0.isDying } ?? false }
             end(id)
         }
         guard let state = domains[id], !state.isDying else { return false }

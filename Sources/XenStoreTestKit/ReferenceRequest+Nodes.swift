@@ -4,8 +4,21 @@ import XenStoreTypes
 
 extension ReferenceRequest {
     private var transaction: ReferenceTransaction? {
-        get { message.transactionID == 0 ? nil : connection.transactions[message.transactionID] }
-        nonmutating set { connection.transactions[message.transactionID] = newValue }
+        get {
+            message.transactionID == 0 || isDiscarded ? nil : connection.transactions[message.transactionID]
+        }
+        nonmutating set {
+            // Where there was none, Swift sets none, too.
+            if let newValue { connection.transactions[message.transactionID] = newValue }
+        }
+    }
+
+    /// What the request changes is thrown away.
+    private var isDiscarded: Bool { connection.transactions[message.transactionID]?.isDoomed == true }
+
+    /// A change of the live tree that makes it grow is refused while the store takes none.
+    private func checkRoom() throws(ErrorName) {
+        if store.isFull && transaction == nil { throw .nospc }
     }
 
     /// What the request sees.
@@ -85,6 +98,7 @@ extension ReferenceRequest {
         if isNew {
             try create(path, list, value)
         } else {
+            try checkRoom()
             change(path) { $0.setValue(path, value) }
         }
         reply("OK")
@@ -109,6 +123,8 @@ extension ReferenceRequest {
             missing.insert(parent, at: 0)
         }
         if let limit = store.limit("nodes", subject), ownedNodes() + missing.count > limit { throw .nospc }
+        try checkRoom()
+        if isDiscarded { return }
         let before = store.tree
         for one in missing {
             let content = one == path ? value : []
@@ -132,6 +148,7 @@ extension ReferenceRequest {
     }
 
     private func change(_ path: String, _ body: (inout ReferenceTree) -> Void) {
+        if isDiscarded { return }
         if transaction != nil {
             transaction!.noteChange(path, announced: true)
             body(&transaction!.view)
@@ -151,6 +168,7 @@ extension ReferenceRequest {
             return reply("OK")
         }
         try find(path, .write)
+        if isDiscarded { return reply("OK") }
         if transaction != nil {
             transaction!.noteRemoval(path)
             transaction!.view.remove(path)
@@ -184,6 +202,7 @@ extension ReferenceRequest {
         let path = try path(all[0], special: true)
         let node = try find(path, .own)
         if !isPrivileged && node.permissions[0].domain != list[0].domain { throw .perm }
+        try checkRoom()
         change(path) { $0.setPermissions(path, list) }
         reply("OK")
     }

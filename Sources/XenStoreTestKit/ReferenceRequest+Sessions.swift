@@ -59,7 +59,9 @@ extension ReferenceRequest {
         guard message.transactionID != 0 else { throw .noent }
         let transaction = connection.transactions.removeValue(forKey: message.transactionID)!
         if isCommit {
+            if transaction.isDoomed { throw .again }
             try checkQuota(transaction)
+            if store.isFull && !transaction.changes.isEmpty { throw .nospc }
             if transaction.conflicts(with: store.tree) || transaction.givesToTheDead { throw .again }
             commit(transaction)
         }

@@ -30,12 +30,16 @@ public final class ReferenceStore {
     public var domains: [UInt16: ReferenceDomain]?
     /// Whether domains can be introduced.
     public var hasHypervisor = false
+    /// What has been carried out before is carried out once more: the end of a domain comes later.
+    var isReplaying = false
+    /// The store takes nothing that would make it grow.
+    public var isFull = false
     /// What the host answers when it is to attach a ring; nil: it can.
     public var attachFailure: ErrorName?
     /// What is known of domains.
     var notes: [UInt16: ReferenceNote] = [:]
     public internal(set) var tree = ReferenceTree()
-    private(set) var connections: [Int: ReferenceConnection] = [:]
+    var connections: [Int: ReferenceConnection] = [:]
 
     public init() {}
 

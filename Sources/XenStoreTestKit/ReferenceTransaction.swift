@@ -38,6 +38,9 @@ struct ReferenceTransaction {
     var announced: Set<String> = []
     /// Whether any change request was carried out.
     var hasWritten = false
+    /// It is from before a restart: its requests see the live tree and change nothing, and its commit ends in
+    /// EAGAIN.
+    var isDoomed = false
 
     init(snapshot: ReferenceTree) {
         base = snapshot

@@ -79,6 +79,14 @@ public struct ReferenceTree {
         nodes[parent]!.listing = stamp()
     }
 
+    /// Gives a node's children another order. False: they are others.
+    mutating func reorder(_ path: String, _ children: [String]) -> Bool {
+        guard nodes[path]?.children.sorted() == children.sorted() else { return false }
+        nodes[path]!.children = children
+        nodes[path]!.listing = stamp()
+        return true
+    }
+
     /// The node and everything below it, descendants before their ancestors; empty if there is no such node.
     func subtree(_ path: String) -> [String] {
         guard let node = nodes[path] else { return [] }

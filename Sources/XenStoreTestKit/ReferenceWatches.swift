@@ -86,6 +86,8 @@ final class ReferenceConnection {
     private(set) var resets = 0
     /// Output expected since the last look.
     private(set) var expected: [Expected] = []
+    /// What was looked at and is not sent yet, oldest first: events; nil for what no later event is equal to.
+    private(set) var unsent: [[UInt8]?] = []
 
     init(_ subject: ReferenceSubject, readOnly: Bool) {
         self.subject = subject
@@ -98,8 +100,33 @@ final class ReferenceConnection {
         watches = []
         transactions = [:]
         expected = []
+        unsent = []
         lostCount = 0
     }
+
+    func copy() -> ReferenceConnection {
+        let other = ReferenceConnection(subject, readOnly: isReadOnly)
+        other.watches = watches
+        other.transactions = transactions
+        other.nextTransaction = nextTransaction
+        other.lostCount = lostCount
+        other.isBroken = isBroken
+        other.resets = resets
+        other.expected = expected
+        other.unsent = unsent
+        return other
+    }
+
+    /// What was queued before a restart is equal to nothing that comes after it.
+    func restartOutput() { unsent = unsent.map { _ in nil } }
+
+    func setUnsent(_ count: Int) { unsent = Array(repeating: nil, count: count) }
+
+    /// What was looked at last waits to be sent.
+    func keepUnsent(_ messages: [Message]) { unsent += messages.map { $0.isEvent ? $0.payload : nil } }
+
+    /// The first so many of the unsent messages are on their way.
+    func sent(_ count: Int) { unsent.removeFirst(count) }
 
     func queue(_ item: Expected) { if !isBroken { expected.append(item) } }
 
@@ -129,6 +156,10 @@ final class ReferenceConnection {
         for item in expected.reversed() {
             guard case .events(let events) = item else { return false }
             if events.contains(event) { return true }
+        }
+        for message in unsent.reversed() {
+            guard let message else { return false }
+            if message == event { return true }
         }
         return false
     }

@@ -2,7 +2,7 @@
 
 /// The shortest list of steps found that still fails, by dropping ever smaller parts of it. `fails` runs a
 /// list from the beginning; it is called at most `budget` times.
-public func shrink(_ steps: [Step], budget: Int = 300, fails: ([Step]) -> Bool) -> [Step] {
+public func shrink<Item>(_ steps: [Item], budget: Int = 300, fails: ([Item]) -> Bool) -> [Item] {
     var best = steps
     var left = budget
     var size = best.count / 2

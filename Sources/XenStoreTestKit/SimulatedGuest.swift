@@ -66,8 +66,35 @@ public final class SimulatedGuest {
         set { shared_store(page.page + offset, newValue) }
     }
 
+    /// What the host says of the domain: 1 exists, 2 dying, 4 shut down, 8 crashed. The daemon is not told.
+    public var flags: UInt32 {
+        get { shared_load(entry) }
+        set { shared_store(entry, newValue) }
+    }
+
     /// The daemon's port for this domain; 0: it listens to none.
     public var daemonPort: UInt32 { shared_load(entry + 4) }
+
+    /// Takes the domain's FIFO away, so that the daemon cannot bind its event channel, or puts it back.
+    public func hideEventChannel(_ isHidden: Bool) {
+        let path = ringPath.dropLast(4) + "event"
+        _ = isHidden ? rename(String(path), path + ".hidden") : rename(path + ".hidden", String(path))
+    }
+
+    /// Writes an index that cannot be, and signals.
+    public func breakRing() {
+        self[word: 2052] = self[word: 2048] &+ 5000
+        signal()
+    }
+
+    /// Whether the daemon has cut the guest off, for which it may take `patience` milliseconds.
+    public func isCutOff(_ patience: Int) -> Bool {
+        for _ in 0..<patience {
+            if page.error != 0 || daemonPort == 0 { return true }
+            usleep(1000)
+        }
+        return page.error != 0
+    }
 
     // MARK: Events
 

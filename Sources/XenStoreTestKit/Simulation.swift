@@ -37,13 +37,6 @@ public final class Simulation {
         var key: Int
     }
 
-    /// The generations that DIRECTORY_PART showed for a path, by the state that it was in.
-    struct Generation {
-        var text: [UInt8]
-        var listing: Int
-        var change: Int
-    }
-
     /// How many connections there are besides guests: dom0 by two sockets, a read-only one and its ring; a
     /// plain user.
     public static let hostSlots = 5
@@ -53,7 +46,7 @@ public final class Simulation {
     public let world = TestWorld(domains: [0])
     public let reference = ReferenceStore()
     var slots: [Slot] = []
-    var generations: [String: Generation] = [:]
+    var matcher = OutputMatcher()
     /// A domain that has changed on the host, of which the store has not been told.
     var unnoticed: UInt16?
     /// How many domains have been made.
@@ -68,6 +61,23 @@ public final class Simulation {
         reference.domains = [0: ReferenceDomain(uniqueID: 0)]
         var configuration = ServerConfiguration()
         configuration.hashSeed = (random.next(), random.next())
+        Self.chooseQuotas(&random, &configuration, reference)
+        server = Server(configuration, world: world)
+        slots = [
+            Slot(subject: .domain(0), key: 0), Slot(subject: .domain(0), key: 1),
+            Slot(subject: .domain(0), isReadOnly: true, key: 2), Slot(subject: .user(1000), key: 3),
+        ]
+        for index in slots.indices { connect(index) }
+        for domain in 0...UInt16(guests) {
+            slots.append(
+                Slot(subject: .domain(domain), ring: domain, key: ReferenceStore.ringKey(domain)))
+        }
+    }
+
+    /// Small quotas, so that they are met.
+    static func chooseQuotas(
+        _ random: inout SplitMix64, _ configuration: inout ServerConfiguration, _ reference: ReferenceStore
+    ) {
         let limits: [(QuotaName, String, [UInt32])] = [
             (.nodes, "nodes", [8, 15, 40, 1000]), (.watches, "watches", [2, 5, 128]),
             (.transactions, "transactions", [1, 3, 10]), (.nodeSize, "node-size", [10, 100, 2048]),
@@ -78,16 +88,6 @@ public final class Simulation {
             let value = random.one(of: values)
             configuration.quotas[quota] = value
             reference.quotas[name] = Int(value)
-        }
-        server = Server(configuration, world: world)
-        slots = [
-            Slot(subject: .domain(0), key: 0), Slot(subject: .domain(0), key: 1),
-            Slot(subject: .domain(0), isReadOnly: true, key: 2), Slot(subject: .user(1000), key: 3),
-        ]
-        for index in slots.indices { connect(index) }
-        for domain in 0...UInt16(guests) {
-            slots.append(
-                Slot(subject: .domain(domain), ring: domain, key: ReferenceStore.ringKey(domain)))
         }
     }
 

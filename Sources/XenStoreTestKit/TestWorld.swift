@@ -3,6 +3,14 @@
 import XenStore
 import XenStoreTypes
 
+/// The shared pages behind a `TestWorld`, if a test has any.
+protocol RingMachine: AnyObject {
+    func attached(_ domain: DomainID, _ connection: ConnectionID)
+    func reattached(_ domain: DomainID, hasFailed: Bool)
+    func resumed(_ domain: DomainID, _ connection: ConnectionID, _ slot: RingSlot?, isActive: Bool) -> Bool
+    func detached(_ domain: DomainID)
+}
+
 /// A `World` without a machine.
 public final class TestWorld: World {
     /// A line that the server logged.
@@ -17,6 +25,8 @@ public final class TestWorld: World {
     public var canIntroduce = false
     /// What `attach` and `reattach` throw; nil: they succeed.
     public var attachFailure: ErrorName?
+    /// Who keeps the pages of rings.
+    weak var machine: (any RingMachine)?
     /// The rings that are attached.
     public private(set) var rings: [DomainID: ConnectionID] = [:]
     /// How often each domain's ring was reset, also by a `reattach` that failed.
@@ -60,6 +70,7 @@ public final class TestWorld: World {
         if let attachFailure { throw attachFailure }
         rings[domain] = connection
         beginnings[domain, default: 0] += 1
+        machine?.attached(domain, connection)
         attachments.append("attach \(domain.rawValue) gfn \(gfn) port \(port) features \(features)")
     }
 
@@ -68,9 +79,24 @@ public final class TestWorld: World {
     ) throws(ErrorName) {
         precondition(rings[domain] != nil, "a ring that is not attached is attached again")
         beginnings[domain, default: 0] += 1
+        machine?.reattached(domain, hasFailed: attachFailure != nil)
         if let attachFailure { throw attachFailure }
         attachments.append("reattach \(domain.rawValue) port \(port) features \(features)")
     }
+
+    public override func resume(
+        _ domain: DomainID, connection: ConnectionID, gfn: UInt64, port: UInt32, features: UInt32,
+        slot: RingSlot?, isActive: Bool
+    ) throws(ErrorName) -> Bool {
+        precondition(rings[domain] == nil, "a ring that is attached is attached")
+        if let attachFailure { throw attachFailure }
+        rings[domain] = connection
+        attachments.append("resume \(domain.rawValue) gfn \(gfn) port \(port) features \(features)")
+        return machine?.resumed(domain, connection, slot, isActive: isActive) ?? true
+    }
+
+    /// The daemon has ended without a word: nothing is attached any more.
+    public func forgetRings() { rings = [:] }
 
     /// The domain's guest has reset its ring, or broken it.
     public func noteBeginning(_ domain: DomainID) { beginnings[domain, default: 0] += 1 }
@@ -78,6 +104,7 @@ public final class TestWorld: World {
     public override func detach(_ domain: DomainID) {
         precondition(rings[domain] != nil, "a ring that is not attached is detached")
         rings[domain] = nil
+        machine?.detached(domain)
         attachments.append("detach \(domain.rawValue)")
     }
 

@@ -4,6 +4,7 @@
 // command line or the configuration is wrong, after one line on stderr for each mistake and with nothing
 // started; else the daemon's.
 
+import AppendLogStore
 import ArgumentParser
 import AuditTrail
 import Glibc
@@ -165,7 +166,7 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [memoryStore, pathRules, typeLabels, rateLimit, auditTrail].map {
+    static let builtIn = [memoryStore, appendLogStore, pathRules, typeLabels, rateLimit, auditTrail].map {
         BuiltInModule($0.pointer)
     }
 

@@ -3,4 +3,6 @@
 import Glibc
 import XenStoreHost
 
-exit(XenstoredCommand.main(Array(CommandLine.arguments.dropFirst())))
+let arguments = Array(CommandLine.arguments.dropFirst())
+if arguments.first == "convert" { exit(ConvertCommand.main(Array(arguments.dropFirst()))) }
+exit(XenstoredCommand.main(arguments))

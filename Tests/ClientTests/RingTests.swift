@@ -223,6 +223,17 @@ struct RingTests {
         #expect(await failure { try await guest.write("a", "") } == .connectionLost(.domainGone))
     }
 
+    @Test func `a client that waits for events hears of its domain's end`() async throws {
+        try await host.start(7, host.toolstack())
+        let guest = try await host.guest(7)
+        var events = try await guest.watch("a").makeAsyncIterator()
+        #expect(try await events.next() != nil)
+        // Without a daemon nobody but the host itself can wake it.
+        host.stop()
+        try host.host.destroy(DomainID(7))
+        #expect(await failure { _ = try await events.next() } == .connectionLost(.domainGone))
+    }
+
     @Test func `a daemon that is away is given up when patience ends`() async throws {
         try await host.start(7, host.toolstack())
         var options = XenStoreOptions()

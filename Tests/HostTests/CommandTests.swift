@@ -157,7 +157,7 @@ import XenStoreTestKit
         #expect(second.hasPrefix("the module \(scratch / "b")/x.so cannot be loaded: "))
         let third = try failure("modules: {directory: none}")
         if geteuid() == 0 {
-            let places = "memory, path-rules, libxenstore-x.so or x.so in /"
+            let places = "memory, append-log, path-rules, libxenstore-x.so or x.so in /"
             #expect(third.hasPrefix("found no module \"x\", expected \(places)"))
             #expect(
                 third.hasSuffix(

@@ -92,6 +92,21 @@ struct RingLifeTests {
         #expect(watcher.reply()?.text == "@releaseDomain/999\0t\0")
     }
 
+    @Test func `a guest that is destroyed is woken`() throws {
+        let host = try SimulatedDaemon()
+        let guest = try host.guest(5)
+        host.stop()
+        while guest.waitForSignal(0) {}
+        try host.host.shutDown(DomainID(5))
+        #expect(!guest.waitForSignal(0))
+        try host.host.destroy(DomainID(5))
+        #expect(guest.waitForSignal(0) && guest.flags & 2 != 0)
+        // Once; and one that has no FIFO is destroyed all the same.
+        #expect(!guest.waitForSignal(0))
+        guest.hideEventChannel(true)
+        try host.host.destroy(DomainID(5))
+    }
+
     @Test func `the last requests of a domain that ends are carried out`() throws {
         let host = try SimulatedDaemon()
         let guest = try host.guest(5)

@@ -1,5 +1,6 @@
 // Do the READMEs under Plugins/ list the options that their modules have, with their defaults?
 
+import AppendLogStore
 import AuditTrail
 import Foundation
 import MemoryStore
@@ -14,6 +15,7 @@ import XenStoreTestKit
     /// Every module of this repository, and its folder.
     static let modules = [
         ("MemoryStore", BuiltInModule(memoryStore.pointer)),
+        ("AppendLogStore", BuiltInModule(appendLogStore.pointer)),
         ("PathRules", BuiltInModule(pathRules.pointer)),
         ("AuditTrail", BuiltInModule(auditTrail.pointer)),
         ("RateLimit", BuiltInModule(rateLimit.pointer)),

@@ -141,7 +141,7 @@ private final class Numbers: @unchecked Sendable {
             #expect(backend.commit(44, [UInt8]().span) == .failed(code: ENOSPC))
             #expect(backend.failureReason == "the disk is full")
             #expect(backend.room == 77)
-            #expect(backend.report() == "batches: 2\n")
+            #expect(backend.report == Array("batches: 2\n".utf8))
             let text = "f.yaml:2:12: store backend obedient: the disk is gone"
             #expect(backend.flush?()?.description == text)
             #expect(Obedient.alive == 1)

@@ -6,7 +6,7 @@ import Testing
 import XenStoreLog
 import XenStoreTestKit
 
-@Suite(.timeLimit(.minutes(3)))
+@Suite(.timeLimit(.minutes(10)))
 struct DamageTests {
     let directory = TestDirectory()
     private let all = entries(12, seed: 11, max: 60)
@@ -78,7 +78,7 @@ struct DamageTests {
         }
     }
 
-    @Test(arguments: 0..<300 as Range<UInt64>)
+    @Test(arguments: 0..<150 as Range<UInt64>)
     func `random damage`(seed: UInt64) throws {
         var choices = SplitMix64(seed: seed)
         var damaged = try original()

@@ -46,7 +46,7 @@ func entries(_ count: Int, seed: UInt64, max: Int = 400) -> [Entry] {
 
 extension RecordLog {
     func append(_ entry: Entry) throws(LogFailure) {
-        try entry.payload.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in
+        _ = try entry.payload.span.bytes.withUnsafeBytes { bytes throws(LogFailure) in
             try append(entry.sequence, bytes)
         }
     }

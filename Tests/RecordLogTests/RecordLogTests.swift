@@ -6,7 +6,7 @@ import Testing
 import XenStoreLog
 import XenStoreTestKit
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct RecordLogTests {
     let directory = TestDirectory()
 

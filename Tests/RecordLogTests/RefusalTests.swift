@@ -7,7 +7,7 @@ import Testing
 import XenStoreLog
 import XenStoreTestKit
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct RefusalTests {
     let directory = TestDirectory()
     private var path: String { directory / "log" }
@@ -108,7 +108,7 @@ struct RefusalTests {
 }
 
 /// Each in a process of its own: limits and signals are the whole process's.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct FullDiskTests {
     @Test func `a limit of the file's size is a full disk, not a signal`() async {
         await #expect(processExitsWith: .success) {

@@ -17,9 +17,11 @@ import Testing
         ],
         "XenStoreClient": ["XenStoreTypes", "XenStoreRing", "CLinux", "Glibc"],
         "xenstored": [
-            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "MemoryStore", "AuditTrail",
-            "RateLimit", "TypeLabelsFile", "PathRulesFile",
-            "Glibc", "ArgumentParser",
+            "XenStoreTypes", "XenStore", "XenStoreHost", "XenStorePlugin", "AppendLogStore", "MemoryStore",
+            "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRulesFile", "Glibc", "ArgumentParser",
+        ],
+        "xenstore-conformance": [
+            "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],

@@ -43,6 +43,19 @@ func inProcess(manner: Manner) throws {
     }
 }
 
+/// Over the rings of guests on a simulated host, each file on a daemon of its own.
+@Test(arguments: [false, true])
+func overRings(ofDomain0: Bool) throws {
+    for transcript in try transcripts() where !transcript.skipped.contains("rings") {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("rings-\(UUID())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let peer = try SimulatedPeer(for: transcript, in: folder.path, ring: ofDomain0)
+        play(SimulatedPeer.playable(transcript), peer)
+        #expect(peer.isIntact, "\(transcript.name)")
+    }
+}
+
 /// Files about requests that the reference does not know.
 private let beyondReference: Set<String> = [
     "control.txt", "transaction_nodes.txt",

@@ -39,6 +39,9 @@ size_t linux_peer_groups(int fd, gid_t *groups, size_t room);
 /* pipe2(2) with O_CLOEXEC: the reading end, the writing end. Returns 0, or -1 with errno. */
 int linux_pipe(int ends[2]);
 
+/* The calling process gets `signal` when its parent ends, or at once if it has ended already. */
+void linux_die_with_parent(int signal);
+
 /* The calling thread's name, as ps and gdb show it: at most 15 bytes. */
 void linux_name_thread(const char *name);
 

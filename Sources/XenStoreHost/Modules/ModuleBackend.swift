@@ -14,6 +14,7 @@ public final class ModuleBackend: Backend {
     private let calls: xenstore_backend
     private let commitCall: CommitCall
     private let host: ModuleHost
+    private let log: Log
     private let failure: UnsafeMutablePointer<xenstore_failure>
     // Every commit comes through here: the check at run time that nobody else is at it costs as much as the
     // call.
@@ -27,7 +28,7 @@ public final class ModuleBackend: Backend {
 
     /// What was committed is there after the process's death.
     public var isDurable: Bool { module.isDurable }
-    /// Why the last commit that failed has failed: one line.
+    /// Why the last commit has failed, one line; nil: it has not.
     public private(set) var failureReason: String?
 
     /// Loads the module and opens it.
@@ -45,6 +46,7 @@ public final class ModuleBackend: Backend {
         }
         self.module = module
         self.choice = choice.backend
+        self.log = log
         calls = backend
         commitCall = commit
         host = ModuleHost(module.name, log: log.writer, committed: committed)
@@ -93,10 +95,12 @@ public final class ModuleBackend: Backend {
             commitCall(instance, sequence, bytes.baseAddress, bytes.count, failure)
         }
         switch result {
-        case 0: return .final
-        case 1: return .submitted
+        case 0, 1:
+            failureReason = nil
+            return result == 0 ? .final : .submitted
         default:
             let failure = takeFailure()
+            if failure.reason != failureReason { log.write(.error, "\(module.name): \(failure.reason)") }
             failureReason = failure.reason
             return .failed(code: failure.code)
         }
@@ -123,15 +127,16 @@ public final class ModuleBackend: Backend {
     }
 
     /// Lines `name: value` for CONTROL memreport.
-    public func report() -> String {
-        guard let instance, let report = calls.report else { return "" }
+    public override var report: [UInt8] {
+        guard let instance, let report = calls.report else { return [] }
         return withUnsafeTemporaryAllocation(of: CChar.self, capacity: Self.reportMax) { text in
             let count = min(report(instance, text.baseAddress, text.count), text.count)
-            return String(decoding: UnsafeRawBufferPointer(text).prefix(count), as: UTF8.self)
+            return Array(UnsafeRawBufferPointer(text).prefix(count))
         }
     }
 
-    private static let reportMax = 16 << 10
+    /// So that a report is only part of a reply.
+    private static let reportMax = 1024
 
     /// Ends the instance. The second time nothing happens.
     public func close() {
