@@ -230,7 +230,8 @@ private func allow(_ subject: String, _ object: String, _ classes: String) -> St
         ),
         (
             "domains: [{ label: any, members: dom0 }]",
-            ":1:20: found \"any\", expected a label: 1 to 60 letters, digits and _, the first a letter, and not any"
+            ":1:20: found \"any\", expected a label: 1 to 60 letters, digits and _, the first a letter, "
+                + "and not any"
         ),
         (
             "domains:\n  - { label: a, members: [guest, guests] }",
@@ -257,7 +258,8 @@ private func allow(_ subject: String, _ object: String, _ classes: String) -> St
             ":2:39: found \"guest_t\", expected a label that domains or nodes give"
         ),
         (
-            "allow:\n  - { subject: hom_t, object: any, classes: all }\nnodes:\n  - { label: home_t, path: / }",
+            "allow:\n  - { subject: hom_t, object: any, classes: all }\n"
+                + "nodes:\n  - { label: home_t, path: / }",
             ":2:16: found \"hom_t\", expected a label that domains or nodes give, a list of them, or any "
                 + "(did you mean home_t?)"
         ),

@@ -4,7 +4,8 @@
 // name leads to at most two: the one of that very name, and the one of `*`. So what a path costs grows with
 // its length and with how many patterns the file lets overlap, not with how many there are.
 //
-// Invariant: `branches` is a tree: each branch has one way to it.
+// Invariant: `branches` is two trees, of the paths below / and of "@releaseDomain" and its like: each branch
+// has one way to it.
 
 import XenStorePlugin
 
@@ -25,12 +26,14 @@ struct LabelTree {
     }
 
     private let nodes: [NodeLabel]
-    private var branches = [Branch()]
+    private var branches = [Branch(), Branch()]
+    private static let root = 0
+    private static let special = 1
 
     init(_ nodes: [NodeLabel]) {
         self.nodes = nodes
         for (index, node) in nodes.enumerated() {
-            var at = 0
+            var at = node.names.first?.first == 0x40 ? Self.special : Self.root
             for name in node.names { at = child(of: at, name) }
             branches[at].entries.append(index)
         }
@@ -57,9 +60,8 @@ struct LabelTree {
     /// `owner`: the label of the node's owner; nil: not known, and lines with owners do not count.
     func label(of question: PolicyQuestion, _ depth: Int, owner: Label?) -> FoundLabel {
         var found = FoundLabel(label: 0, line: 0)
-        var active = [0]
-        // "@releaseDomain" is no node, and below none.
-        if question.path.first == 0x2F { choose(active, owner, &found) }
+        var active = [question.path.first == 0x2F ? Self.root : Self.special]
+        choose(active, owner, &found)
         for position in 0..<depth {
             let name = question.component(position)
             var next: [Int] = []

@@ -39,6 +39,11 @@ struct LabelFile {
         } else if let root = readYAML(bytes, &reading.mistakes) {
             // Whatever the order in the file: labels are known before they are referred to.
             readMapping(inOrder(root), keys, into: &file, &reading)
+        } else if reading.mistakes.all == nil {
+            // It would deny everything to everybody.
+            let names = keys.map(\.name).joined(separator: ", ")
+            reading.mistakes.add(
+                Place(line: 1, column: 1), found: "nothing", expected: "a mapping of: \(names)")
         }
         if let mistakes = reading.mistakes.all { throw mistakes }
         file.rules.isPermissive = file.isPermissive

@@ -74,7 +74,7 @@ extension Expected where Value == [[UInt8]] {
             guard text.utf8.count <= 3072, names.allSatisfy({ $0 == [0x2A] || isName($0) }) else {
                 return nil
             }
-            // The tree tells them by the @, which no name of a path below / may begin with here.
+            // A first name that begins with an @ says that it is not below /.
             if !isSpecial && names[0].first == 0x40 { return nil }
             return names.map { $0 == [0x2A] ? [] : $0 }
         }
