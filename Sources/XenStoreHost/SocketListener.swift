@@ -47,15 +47,13 @@ final class SocketListener: EventSource {
         }
     }
 
-    /// Binds with 0600, then sets owner, group and mode, then listens: nobody can connect too early.
+    /// Binds with 0600, then sets owner, group and mode, then listens: nobody can connect too early. The
+    /// file gets its mode from the socket; the umask, which other threads make files by, stays as it is.
     private static func publish(
         _ descriptor: Int32, _ path: SocketPath, _ options: SocketOptions
     ) throws(StartFailure) -> (dev_t, ino_t) {
-        let mask = umask(0o177)
-        let bound = path.withAddress { bind(descriptor, $0, $1) }
-        let code = errno
-        umask(mask)
-        guard bound == 0 else { throw StartFailure("socket \(options.path)", errno: code) }
+        let isBound = fchmod(descriptor, 0o600) == 0 && path.withAddress { bind(descriptor, $0, $1) } == 0
+        guard isBound else { throw StartFailure("socket \(options.path)", errno: errno) }
 
         var status = stat()
         let ownerSet =
