@@ -69,11 +69,18 @@ embedded: toolchain deps
 	Tests/Embedded/build
 
 unit: toolchain deps
-	swift test $(SWIFTFLAGS) --skip ClientTests --skip RestartTests
+	$(call swift_test,--skip ClientTests --skip RestartTests)
 	@# By themselves: the other tests block threads that these need.
-	swift test $(SWIFTFLAGS) --skip-build --filter ClientTests
+	$(call swift_test,--skip-build --filter ClientTests)
 	@# By themselves too: they are about when a process gets its turn.
-	swift test $(SWIFTFLAGS) --skip-build --filter RestartTests
+	$(call swift_test,--skip-build --filter RestartTests)
+
+# $(call swift_test,ARGUMENTS): thousands of lines, so that what failed is said again at the end.
+define swift_test
+@mkdir -p .build; echo "swift test $(SWIFTFLAGS) $(1)"; set -o pipefail; \
+swift test $(SWIFTFLAGS) $(1) 2>&1 | tee .build/unit.log || \
+	{ printf '\n== what failed:\n'; grep -A 4 -e '^✘' -e 'error:' -e 'Fatal error' .build/unit.log | tail -n 100; exit 1; }
+endef
 
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
