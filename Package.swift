@@ -154,13 +154,16 @@ let package = Package(
         .executableTarget(
             name: "xenstore-conformance",
             dependencies: [
-                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore",
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit",
+                "TypeLabelsFile", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .testTarget(
             name: "ConformanceTests",
-            dependencies: ["xenstore-conformance", "CFaults", "AppendLogStoreModule"],
+            dependencies: [
+                "xenstore-conformance", "XenStoreTestKit", "CFaults", "AppendLogStoreModule",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],

@@ -21,7 +21,8 @@ import Testing
             "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRulesFile", "Glibc", "ArgumentParser",
         ],
         "xenstore-conformance": [
-            "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "Glibc", "ArgumentParser",
+            "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit",
+            "TypeLabelsFile", "PathRulesFile", "Glibc", "ArgumentParser",
         ],
         "simulated-domain": ["XenStoreTypes", "XenStoreHost", "Glibc", "ArgumentParser"],
         "xenstore-demo": ["XenStoreTypes", "XenStoreClient", "XenStoreHost", "Glibc", "ArgumentParser"],

@@ -188,7 +188,7 @@ private struct Receiver {
 }
 
 /// Lends the options as C has them.
-func withOptions<R>(
+package func withOptions<R>(
     _ options: [ModuleOption], _ body: (UnsafeBufferPointer<xenstore_option>) -> R
 ) -> R {
     var texts: [UnsafeMutablePointer<CChar>?] = []
