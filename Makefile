@@ -6,8 +6,8 @@
 #   make test           everything below marked *, in this order, ending at the first failure
 #   make build          .build/release/xenstored and .build/release/xenstore-bench
 #   make lint           * swift format, as .swift-format has it; nothing is changed
-#   make embedded       * the core and the shared page as bare-metal code: compiles, and wants no more of a C
-#                       library than memory
+#   make embedded       * the core, the shared page and policies as bare-metal code: compiles, and wants no more of
+#                       a C library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
 #                       transcripts against other daemons (docs/testing.md)
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what

@@ -4,6 +4,7 @@
 // are complete before the first question, and never change.
 
 import XenStorePlugin
+import XenStoreTypes
 
 /// The rules of a file, ready for questions.
 public struct LabelTable {

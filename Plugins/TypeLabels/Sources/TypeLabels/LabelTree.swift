@@ -8,6 +8,7 @@
 // has one way to it.
 
 import XenStorePlugin
+import XenStoreTypes
 
 /// A line of `nodes` that gave a label.
 struct FoundLabel {

@@ -3,6 +3,7 @@
 // It denies or abstains, and never grants: node permissions decide as well.
 
 import XenStorePlugin
+import XenStoreTypes
 
 /// Denies what no line of the rules allows. Permissive, it logs that and abstains.
 open class TypeLabelsPolicy: AccessPolicy {
