@@ -175,11 +175,12 @@ public final class Server {
         finish()
     }
 
-    /// As `disconnect`, within another input: nobody who waited goes on yet.
-    func drop(_ connection: Connection) {
+    /// As `disconnect`, within another input: nobody who waited goes on yet. `isEnd`: the connection's domain
+    /// ends, and stays a target until its nodes are gone, so that its device model hears of them.
+    func drop(_ connection: Connection, isEnd: Bool = false) {
         dropWatches(of: connection)
         dropTransactions(of: connection)
-        leaveRing(connection)
+        leaveRing(connection, isEnd)
         accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
         accounts.count(connection.account, .memory, -connection.charged)
         reservation.held.removeAll { $0 == connection.id }
@@ -191,12 +192,17 @@ public final class Server {
 
     /// A domain whose ring has gone is introduced no more: it has no target, and is nobody's. The next domain
     /// of its id is another.
-    private func leaveRing(_ connection: Connection) {
+    private func leaveRing(_ connection: Connection, _ isEnd: Bool) {
         let account = connection.account
         if accounts.table[account].ring?.rawValue != connection.id { return }
         accounts.table[account].ring = nil
         accounts.table[account].target = nil
         noteChange(account)
+        if !isEnd { endTargets(account) }
+    }
+
+    /// The domain of this account is nobody's target any more.
+    func endTargets(_ account: AccountID) {
         for id in accounts.all {
             if let target = accounts.table[id].target, accounts.known(target) == account {
                 accounts.table[id].target = nil

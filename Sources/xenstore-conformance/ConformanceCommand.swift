@@ -1,5 +1,5 @@
-// xenstore-conformance: tries what every store backend must be proof against, or what every access policy must
-// keep to, on one of them.
+// xenstore-conformance: tries what every store backend must be proof against, or what every access policy
+// must keep to, on one of them.
 
 import ArgumentParser
 import Glibc

@@ -37,7 +37,7 @@ import XenStoreTestKit
 
     private func conformance(_ candidate: Candidate) -> (status: Int32, text: String) {
         let arguments =
-            [candidate.module, "--questions", "2000", "--seed", "\(UInt32.random(in: 1...99999))"]
+            [candidate.module, "--questions", "2000", "--seed", "6"]
             + candidate.options.flatMap { ["-o", $0] }
         let outcome = runProgram("\(products)/xenstore-conformance", arguments)
         return (outcome.status, "xenstore-conformance \(arguments.joined(separator: " "))\n\(outcome.text)")
@@ -78,7 +78,7 @@ import XenStoreTestKit
             """, "one of a thousand"
         ),
         (
-            "volatile long a; long *own = self; for (a = 0; a < *own; a++) ; ++*own; return XENSTORE_ABSTAIN;",
+            "volatile long a; long *own = self; for (a = 0; a < *own; a++) ; ++*own; return 0;",
             "after many others"
         ),
     ]
@@ -103,7 +103,8 @@ import XenStoreTestKit
         { return calloc(1, sizeof(long)); }
         static void policy_interest(void *self, struct xenstore_interest *interest)
         { interest->decides = (uint64_t)1 << XENSTORE_OP_WRITE | (uint64_t)1 << XENSTORE_OP_CREATE; }
-        static int policy_decide(void *self, const struct xenstore_question *q, struct xenstore_answer *answer)
+        static int policy_decide(void *self, const struct xenstore_question *q,
+            struct xenstore_answer *answer)
         { \(decide) }
         static void policy_close(void *self) { free(self); }
         static const struct xenstore_policy policy = { .size = sizeof(policy), .open = policy_open,

@@ -23,7 +23,7 @@ import Testing
 
     @Test(arguments: candidates) func itKeepsWhatItHasTaken(candidate: Candidate) {
         let arguments =
-            [candidate.module, "--batches", "20", "--runs", "3", "--seed", "\(UInt32.random(in: 1...99999))"]
+            [candidate.module, "--batches", "20", "--runs", "3", "--seed", "5"]
             + candidate.options.flatMap { ["-o", $0] }
         let (status, text) = runProgram("\(products)/xenstore-conformance", arguments)
         #expect(status == 0, "xenstore-conformance \(arguments.joined(separator: " "))\n\(text)")
