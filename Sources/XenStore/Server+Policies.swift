@@ -196,6 +196,8 @@ extension Server {
         var waiting: [(place: Place, path: [UInt8])] = [(top, path.text)]
         while let (place, text) = waiting.popLast() {
             text.withBytes { eventPath.load(canonical: $0) }
+            // A deny shows that there is such a node.
+            show(request.view, place.node, list: true)
             let before = transactions.state(request.view, place).permissions
             let verdict = ask(question, eventPath, eventPath.depth, before: before)
             if try !heed(verdict, request) { areGranted = false }
@@ -219,6 +221,7 @@ extension Server {
         scratch.withBytes { eventPath.load(canonical: $0) }
         var question = question(PolicyOperation.listChild, request)
         question.nodeExists = true
+        show(request.view, child.node, list: false)
         let before = transactions.state(request.view, child).permissions
         if case .deny = ask(question, eventPath, eventPath.depth, before: before) { return false }
         return true
