@@ -1,4 +1,5 @@
-// What a store backend that keeps the tree costs beside `memory`: a write, the longest waits, the disk, a start.
+// What a store backend that keeps the tree costs beside `memory`: a write, the longest waits, the disk, a
+// start.
 
 import Glibc
 
@@ -44,7 +45,8 @@ extension Scenario {
         return [
             Figure("daemon CPU a write, in memory", .nanoseconds, median(alone) ?? .nan),
             Figure("daemon CPU a write, kept", .nanoseconds, median(kept) ?? .nan),
-            Figure("CPU, times in memory", .multiple, medianRatio(kept, alone) ?? .nan, asked: .atMost(asked)),
+            Figure(
+                "CPU, times in memory", .multiple, medianRatio(kept, alone) ?? .nan, asked: .atMost(asked)),
             Figure("daemon CPU a write of one node, kept", .nanoseconds, median(single) ?? .nan),
             Figure("32 outstanding, in memory", .nanoseconds, median(aloneAtOnce) ?? .nan),
             Figure("32 outstanding, kept", .nanoseconds, median(keptAtOnce) ?? .nan),
