@@ -6,8 +6,8 @@
 #   make test           everything below marked *, in this order, ending at the first failure
 #   make build          .build/release/xenstored and .build/release/xenstore-bench
 #   make lint           * swift format, as .swift-format has it; nothing is changed
-#   make embedded       * the core and the shared page as bare-metal code: compiles, and wants no more of a C
-#                       library than memory
+#   make embedded       * the core, the shared page and policies as bare-metal code: compiles, and wants no more of
+#                       a C library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
 #                       transcripts against other daemons (docs/testing.md)
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
@@ -116,6 +116,11 @@ install:
 		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/xen/policies
+	for file in config/policies/*.yaml; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/xen/policies/$${file##*/} || \
+			install -m 644 $$file $(DESTDIR)$(SYSCONFDIR)/xen/policies/; \
+	done
 	install -d -m 755 $(DESTDIR)$(UNITDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' config/xenstored.service \
 		> $(DESTDIR)$(UNITDIR)/xenstored.service

@@ -120,6 +120,7 @@ extension Server {
         if ring != nil { endTargets(account) }
         recordEnd(of: domain)
         noteEnd(account)
+        for policy in policies.all { policy.ended(domain) }
         accounts.close(account)
         if ring != nil || wasIntroduced { fireSpecial(releaseNode, domain) }
     }
@@ -178,6 +179,7 @@ extension Server {
         connection.unreadSince = now
         connection.conflicts = 0
         reservation.held.removeAll { $0 == connection.id }
+        postponed.removeAll { $0.id == connection.id }
         recharge(connection)
     }
 
@@ -200,12 +202,23 @@ extension Server {
         }
     }
 
+    private func mayHearSpecial(_ connection: Connection, _ level: Int, _ list: PermissionsID) -> Bool {
+        if policies.isAsked(PolicyOperation.event) {
+            switch hears(connection, eventPath, level, list) {
+            case .deny: return false
+            case .grant: return true
+            case .abstain, .postpone: break
+            }
+        }
+        return rights(connection, list).contains(.read)
+    }
+
     private func fireSpecial(_ place: UInt32, _ level: Int, _ list: PermissionsID) {
         var watch = watches.places[place].first
         while watch != 0 {
             let next = watches.table[watch].nextOnPath
             if let connection = connections[Int(watches.table[watch].connection)],
-                rights(connection, list).contains(.read)
+                mayHearSpecial(connection, level, list)
             {
                 let depth = watches.table[watch].depth
                 let isNamed = level == 2 || depth != Watch.unlimited && depth > 0

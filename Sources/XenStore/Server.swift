@@ -74,6 +74,9 @@ public final class Server {
     var scratch: [UInt8] = []
     let commits: Commits
     let sessions = Sessions()
+    let policies = Policies()
+    /// Connections whose next request a policy has put off, and until when.
+    var postponed: [(id: UInt32, at: UInt64)] = []
     /// Only while the tree is being recovered.
     var recovery: Recovery?
     /// The tree's generation when the request at hand began, and the newest that it has looked at.
@@ -137,7 +140,9 @@ public final class Server {
     // MARK: Connections
 
     /// A peer has connected. `isSocket`: too much unsent closes it, rather than making it lose events.
-    public func connect(_ subject: Subject, readOnly: Bool = false, isSocket: Bool = true) -> ConnectionID {
+    public func connect(
+        _ subject: Subject, readOnly: Bool = false, isSocket: Bool = true, peer: SocketPeer = SocketPeer()
+    ) -> ConnectionID {
         let id = freeConnections.popLast() ?? UInt32(connections.count)
         if Int(id) == connections.count { connections.append(nil) }
         var home = configuration.domain
@@ -149,7 +154,7 @@ public final class Server {
         }
         let connection = Connection(
             id: id, account: accounts.account(of: subject), subject: subject, isPrivileged: isPrivileged,
-            isReadOnly: readOnly, isSocket: isSocket, home: home)
+            isReadOnly: readOnly, isSocket: isSocket, home: home, peer: peer)
         connection.unreadSince = now
         connections[Int(id)] = connection
         if !isSocket {
@@ -179,6 +184,7 @@ public final class Server {
         accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
         accounts.count(connection.account, .memory, -connection.charged)
         reservation.held.removeAll { $0 == connection.id }
+        postponed.removeAll { $0.id == connection.id }
         traceLife("DESTROY", "connection", connection.id)
         connections[Int(connection.id)] = nil
         freeConnections.append(connection.id)
@@ -309,13 +315,17 @@ public final class Server {
     public func advance(to now: UInt64) {
         self.now = max(self.now, now)
         if transactions.holder != 0 && self.now >= reservation.deadline { endReservation() }
+        releasePostponed()
         finish()
     }
 
     /// When `advance`, and then `commit`, must be called next, if nothing else happens before.
     public var nextDeadline: UInt64? {
-        guard transactions.holder != 0 else { return commits.retryAt }
-        return min(reservation.deadline, commits.retryAt ?? .max)
+        var next = UInt64.max
+        if transactions.holder != 0 { next = reservation.deadline }
+        if let retryAt = commits.retryAt { next = min(next, retryAt) }
+        if let postponed = nextPostponed { next = min(next, postponed) }
+        return next == .max ? nil : next
     }
 
     /// Whether `nextChanged` has something to answer.

@@ -38,6 +38,8 @@ struct Scenario: Sendable {
     var mostRounds = Int.max
     /// Compares a daemon with itself, in ways that only ours knows: the first target alone is measured.
     var isOursAlone = false
+    /// Measured only where `--scenario` names it.
+    var isSpecial = false
     /// Measures a daemon that holds none of our nodes. It need not clean up.
     var measure: @Sendable (Daemon, Scale) throws(Failure) -> [Figure]
 
@@ -49,6 +51,7 @@ struct Scenario: Sendable {
         .ringRead, .ringWrite, .ringBatches,
         .domains, .machines,
         .appendLog, .tdbFile,
+        .policedRead, .policedWrite, .policedRingWrite,
     ]
 }
 
