@@ -180,8 +180,8 @@ final class Connection {
     // MARK: What the session's records have of it (SessionRecords.swift)
 
     /// Positions in the output's stream: what was unsent when it was recorded last.
-    private var recordedStart: UInt64 = 0
-    private var recordedEnd: UInt64 = 0
+    @exclusivity(unchecked) private var recordedStart: UInt64 = 0
+    @exclusivity(unchecked) private var recordedEnd: UInt64 = 0
 
     /// The ring's slot as it was recorded last.
     private(set) var slot: RingSlot?

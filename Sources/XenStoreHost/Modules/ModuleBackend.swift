@@ -29,7 +29,7 @@ public final class ModuleBackend: Backend {
     /// What was committed is there after the process's death.
     public var isDurable: Bool { module.isDurable }
     /// Why the last commit has failed, one line; nil: it has not.
-    public private(set) var failureReason: String?
+    @exclusivity(unchecked) public private(set) var failureReason: String?
 
     /// Loads the module and opens it.
     ///
@@ -96,7 +96,7 @@ public final class ModuleBackend: Backend {
         }
         switch result {
         case 0, 1:
-            failureReason = nil
+            if failureReason != nil { failureReason = nil }
             return result == 0 ? .final : .submitted
         default:
             let failure = takeFailure()
