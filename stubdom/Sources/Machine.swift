@@ -3,7 +3,8 @@
 //     0 to 4096              not mapped: a null pointer traps
 //     image: code            read, execute
 //     image: constants       read
-//     image: all else        read, write; the page below the stack is not mapped
+//     image: all else        read, write; but the hypercall page is code, and the page below the stack is
+//                            not mapped
 //     up to 4 GiB            read, write
 //
 // An exception of any kind is our own mistake. It ends the domain, with its number and place on the console.
@@ -34,7 +35,9 @@ enum Machine {
             var entry = at | present
             if at < codeStart || at >= codeEnd { entry |= noExecution }
             if at < codeStart || at >= constantsEnd { entry |= writable }
-            table[page] = at == address(machine_place_stack_guard()) ? 0 : entry
+            if at == address(machine_place_stack_guard()) { entry = 0 }
+            if at == address(machine_place_hypercall_page()) { entry = at | present }
+            table[page] = entry
         }
         directory[0] = address(UnsafeMutableRawPointer(table)) | present | writable
         for page in 1..<2048 { directory[page] |= noExecution }
