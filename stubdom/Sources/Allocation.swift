@@ -32,7 +32,8 @@ struct PageRecord: BitwiseCopyable {
     var sizeClass: UInt8 = 0
     /// Pieces that are used.
     var used: UInt16 = 0
-    /// The first piece that was freed, as its number + 1, linked through the pieces' first two bytes; 0: none.
+    /// The first piece that was freed, as its number + 1, linked through the pieces' first two bytes; 0:
+    /// none.
     var firstFree: UInt16 = 0
     /// Pieces from here on have never been used.
     var fresh: UInt16 = 0

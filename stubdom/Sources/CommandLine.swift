@@ -16,10 +16,9 @@ struct KernelOptions {
         var words = Words(line)
         while let word = words.next() {
             if word.equals("--event") {
-                port = words.number(of: "--event", max: 0xFFFF_FFFF)
-                if port == 0 { Self.mistake("--event", "a port from 1 on", word) }
+                port = words.number(of: "--event", from: 1, to: 0xFFFF_FFFF)
             } else if word.equals("--master-domid") {
-                controlDomain = UInt16(words.number(of: "--master-domid", max: 0x7FEF))
+                controlDomain = UInt16(words.number(of: "--master-domid", from: 0, to: 0x7FEF))
             } else if word.equals("simulated") {
                 isSimulated = true
             } else {
@@ -59,10 +58,10 @@ private struct Words {
     }
 
     /// The number that follows an option. Stops if there is none.
-    mutating func number(of option: StaticString, max: UInt64) -> UInt32 {
+    mutating func number(of option: StaticString, from least: UInt64, to most: UInt64) -> UInt32 {
         let word = next()
-        guard let value = word?.decimal, value <= max else {
-            KernelOptions.mistake(option, "a decimal number that fits", word)
+        guard let value = word?.decimal, value >= least, value <= most else {
+            KernelOptions.mistake(option, least == 0 ? "a decimal number" : "a number from 1 on", word)
         }
         return UInt32(value)
     }

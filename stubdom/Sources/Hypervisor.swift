@@ -19,8 +19,8 @@ protocol Hypervisor: AnyObject {
     var domainPort: UInt32 { get }
     /// Hands over each local port that is pending, and makes it not pending.
     func takePending(_ body: (UInt32) -> Void)
-    /// Returns when an event may be pending, or `deadline` has come. One that has come since `takePending` ends
-    /// it at once.
+    /// Returns when an event may be pending, or `deadline` has come. An event that has come since
+    /// `takePending` ends it at once.
     func wait(until deadline: UInt64?)
     func bind(_ domain: DomainID, remotePort: UInt32) throws(Failure) -> UInt32
     func unbind(_ port: UInt32)

@@ -38,6 +38,10 @@ final class Kernel {
     private let hypervisor: any Hypervisor
     private let rings: Rings
     private let server: Server
+    private let world: KernelWorld
+    private let privileged: DomainID
+    /// How often it is looked whether there is memory again for the rings that wait for it, in nanoseconds.
+    private static let holdPause: UInt64 = 10_000_000
 
     init(_ hypervisor: any Hypervisor, _ options: KernelOptions) throws(Failure) {
         guard let port = options.port ?? (options.isSimulated ? 1 : nil) else {
@@ -50,7 +54,8 @@ final class Kernel {
         configuration.privilegedDomain = DomainID(options.controlDomain)
         configuration.hashSeed = Randomness.seed()
         configuration.snapshotMemory = (heap?.total ?? 0) / 8
-        let world = KernelWorld(rings, logLevel: .info, controlDomain: configuration.privilegedDomain)
+        privileged = configuration.privilegedDomain
+        world = KernelWorld(rings, logLevel: .info, controlDomain: privileged)
         server = Server(configuration, world: world)
         server.advance(to: hypervisor.now)
         do throws(ErrorName) {
@@ -70,7 +75,7 @@ final class Kernel {
     func run() -> Never {
         while true {
             runTurn()
-            if !rings.hasWork { hypervisor.wait(until: server.nextDeadline) }
+            wait()
         }
     }
 
@@ -81,13 +86,22 @@ final class Kernel {
             let start = machine_time_stamp()
             runTurn()
             simulated.busy += machine_time_stamp() - start
-            if !rings.hasWork { hypervisor.wait(until: server.nextDeadline) }
+            wait()
         }
+    }
+
+    private func wait() {
+        if rings.hasWork { return }
+        var deadline = server.nextDeadline
+        if rings.isHolding { deadline = min(deadline ?? .max, hypervisor.now + Self.holdPause) }
+        hypervisor.wait(until: deadline)
     }
 
     private func runTurn() {
         server.advance(to: hypervisor.now)
-        if rings.beginTurn(server) { server.domainsChanged() }
+        if rings.beginTurn(server, isStarved: world.isStarved, privileged: privileged) {
+            server.domainsChanged()
+        }
         while let connection = server.nextChanged() {
             if let ring = rings.ring(of: connection) { rings.settle(ring, server) }
         }

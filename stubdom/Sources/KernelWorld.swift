@@ -52,6 +52,28 @@ final class KernelWorld: World {
         return .inval
     }
 
+    // MARK: Memory
+
+    /// Of what there is at the start, guests may use four fifths and domain 0 nine tenths; the rest is for
+    /// what removing needs, and what is on its way.
+    private let allMemory = heap?.total ?? 0
+
+    override var isMemoryBounded: Bool { true }
+
+    /// Memory that the core will use again counts as free, as long as some of it is free indeed.
+    override func memoryState(piece: Int, spare: Int) -> MemoryState {
+        let free = (heap?.free ?? 0) - piece
+        let largest = (heap?.largest() ?? 0) - piece
+        if free + spare < allMemory / 10 || free < allMemory / 20 || largest < allMemory / 32 {
+            return .exhausted
+        }
+        if free + spare < allMemory / 5 || free < allMemory / 10 { return .scarce }
+        return .ample
+    }
+
+    /// So little is left that guests' rings are not read for now: even what waits to be answered takes some.
+    var isStarved: Bool { (heap?.free ?? 0) < allMemory / 20 }
+
     override func detach(_ domain: DomainID) { rings.detach(domain) }
 
     override func log(_ level: LogLevel, _ line: Span<UInt8>) {

@@ -17,7 +17,7 @@ enum Machine {
     private static let noExecution: UInt64 = 1 << 63
     private static let largePage: UInt64 = 2 << 20
 
-    /// The vector of Xen's events.
+    /// The vector of Xen's events; qemu's interrupt controller has this one and the next seven.
     static let eventVector = 0x40
 
     // MARK: Pages
@@ -56,7 +56,7 @@ enum Machine {
         for vector in 0..<32 {
             setGate(table, vector, machine_place_exception_gates()! + 16 * vector)
         }
-        setGate(table, eventVector, machine_place_event_gate()!)
+        for line in 0..<8 { setGate(table, eventVector + line, machine_place_event_gate()!) }
         // Offset 36: the stack (the first of seven, at 36) for what the usual one cannot take; 102: no ports.
         let state = machine_place_task_state()!
         state.storeBytes(of: address(machine_place_fault_stack()), toByteOffset: 36, as: UInt64.self)

@@ -30,6 +30,7 @@ final class Ring {
     fileprivate(set) var isActive = true
     /// The response ring was full when we looked last, so the guest will signal when it has made room.
     fileprivate var isBlocked = false
+    /// It stands in `scheduled` or in `held`.
     fileprivate var isScheduled = false
     fileprivate var isTouched = false
     fileprivate var needsSignal = false
@@ -53,6 +54,8 @@ final class Rings {
     private var serving: [Ring] = []
     private var touched: [Ring] = []
     private var turn: UInt64 = 0
+    /// Rings that have something, but are not served while memory is short; in `scheduled` again after that.
+    private var held: [Ring] = []
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RingPage.ringCount, alignment: 16)
 
     init(_ hypervisor: any Hypervisor) { self.hypervisor = hypervisor }
@@ -96,7 +99,12 @@ final class Rings {
         guard let ring = ring(of: domain) else { throw Failure("the domain has no ring") }
         ring.isActive = false
         unbind(ring)
-        try bind(ring, port)
+        do throws(Failure) {
+            try bind(ring, port)
+        } catch {
+            if features & 2 != 0 { ring.page.setError(.communication) }
+            throw error
+        }
         ring.features = features
         ring.page.setFeatures(features)
         begin(ring)
@@ -142,11 +150,21 @@ final class Rings {
     // MARK: The turn
 
     var hasWork: Bool { !scheduled.isEmpty }
+    /// Some rings wait for memory, of which no event will tell.
+    var isHolding: Bool { !held.isEmpty }
 
     /// Serves the rings with more work than the last turn allowed, then those whose event channels are
-    /// pending. Answers whether a domain has ended.
-    func beginTurn(_ server: Server) -> Bool {
+    /// pending; where memory `isStarved`, only the one of domain `privileged`. Answers whether a domain has
+    /// ended.
+    func beginTurn(_ server: Server, isStarved: Bool, privileged: DomainID) -> Bool {
         turn += 1
+        if !isStarved && !held.isEmpty {
+            for ring in held {
+                ring.isScheduled = false
+                schedule(ring)
+            }
+            held.removeAll()
+        }
         swap(&serving, &scheduled)
         for ring in serving { ring.isScheduled = false }
         var domainsChanged = false
@@ -157,7 +175,9 @@ final class Rings {
                 serving.append(ring)
             }
         }
-        for ring in serving { serve(ring, server) }
+        for ring in serving {
+            if isStarved && ring.domain != privileged { hold(ring) } else { serve(ring, server) }
+        }
         serving.removeAll(keepingCapacity: true)
         return domainsChanged
     }
@@ -190,6 +210,12 @@ final class Rings {
     }
 
     // MARK: One ring
+
+    private func hold(_ ring: Ring) {
+        if ring.isScheduled { return }
+        ring.isScheduled = true
+        held.append(ring)
+    }
 
     private func serve(_ ring: Ring, _ server: Server) {
         guard ring.isAttached else { return }

@@ -11,7 +11,7 @@
 //
 //     to us                                       from us
 //     1  the domain is created anew               4  bytes that its guest has got from the ring
-//     2  its flags: 2 dying, 4 shut down          9  all frames up to kind 9 have been carried out; and once first
+//     2  its flags: 2 dying, 4 shut down          9  frames up to kind 9 are carried out; once at first
 //     3  it is gone                               11 figures: u64 each, in the order of `reportFigures`
 //     4  bytes for its guest to put into the ring 12 the error word of its page, which has changed
 //     5  VIRQ_DOM_EXC
@@ -104,11 +104,13 @@ final class SimulatedHypervisor: Hypervisor {
         while pending.isEmpty && !domainsChanged {
             if answersDue > 0 {
                 answersDue -= 1
+                reportErrors()
                 Serial.send(9, .zero, [])
                 continue
             }
             if Serial.isReadable { return }
-            if let deadline, now >= deadline { return }
+            guard let deadline else { return machine_wait() }
+            if now >= deadline { return }
             machine_pause()
         }
     }
@@ -134,10 +136,6 @@ final class SimulatedHypervisor: Hypervisor {
         while case .moved(let count) = guest.page.receiveResponse(into: buffer), count > 0 {
             Serial.send(4, guest.id, UnsafeRawBufferPointer(rebasing: buffer[..<count]))
             pending.append(port)
-        }
-        if guest.page.error != guest.error {
-            guest.error = guest.page.error
-            withUnsafeBytes(of: guest.error) { Serial.send(12, guest.id, $0) }
         }
         push(guest)
     }
@@ -206,6 +204,8 @@ final class SimulatedHypervisor: Hypervisor {
 
     private func actAsGuest(_ kind: UInt8, _ guest: SimulatedDomain, _ body: [UInt8]) {
         if kind == 4 {
+            // Nobody listens to it.
+            if guest.port == 0 { return }
             guest.unsent.append(contentsOf: body)
             return push(guest)
         }
@@ -217,6 +217,13 @@ final class SimulatedHypervisor: Hypervisor {
             machine_store32(guest.page.page + 2052, consumed &+ 5000)
         }
         if guest.port != 0 { pending.append(guest.port) }
+    }
+
+    private func reportErrors() {
+        for guest in domains.values where guest.page.error != guest.error {
+            guest.error = guest.page.error
+            withUnsafeBytes(of: guest.error) { Serial.send(12, guest.id, $0) }
+        }
     }
 
     /// Memory in bytes (all, free, in one piece), busy ticks, ticks from the entry until the loop began.
@@ -233,14 +240,21 @@ final class SimulatedHypervisor: Hypervisor {
     var startedAfter: UInt64 = 0
 }
 
-/// The first serial port (a 16550), without interrupts.
+/// The first serial port (a 16550), whose interrupt ends a wait.
 private enum Serial {
     private static let port: UInt16 = 0x3F8
 
     static func open() {
-        // No interrupts; 8 bits, no parity; the FIFOs on and empty.
-        for (register, value) in [(1, 0), (3, 3), (2, 7)] as [(UInt16, UInt8)] {
+        // 8 bits, no parity; the FIFOs on and empty; an interrupt for each byte that comes in.
+        for (register, value) in [(3, 3), (2, 7), (4, 8), (1, 1)] as [(UInt16, UInt8)] {
             machine_out8(port + register, value)
+        }
+        // The interrupt controller (an 8259, on its own: edges, an end that it sees by itself): interrupts 0
+        // to 7 are vectors from `eventVector` on, and all but the port's, 4, are masked.
+        for (register, value) in [
+            (0x20, 0x13), (0x21, UInt8(Machine.eventVector)), (0x21, 3), (0x21, 0xEF),
+        ] as [(UInt16, UInt8)] {
+            machine_out8(register, value)
         }
     }
 

@@ -11,8 +11,8 @@
 //     40      8     address of the memory map: {u64 address, u64 size, u32 type (1: RAM), u32 0} each
 //     48      4     number of its entries
 //
-// It and what it names may lie anywhere in RAM, right behind the image too. It is read before there is a heap,
-// and the heap keeps away from it.
+// It and what it names may lie anywhere in RAM, right behind the image too. It is read before there is a
+// heap, and the heap keeps away from it.
 
 import CMachine
 
@@ -96,7 +96,8 @@ struct Start {
     private func forEachPlace(_ body: (UInt, UInt) -> Void) {
         func report(_ bytes: UnsafeRawBufferPointer) {
             guard let start = bytes.baseAddress else { return }
-            body(UInt(bitPattern: start) & ~4095, (UInt(bitPattern: start) + UInt(bytes.count) + 4096) & ~4095)
+            body(
+                UInt(bitPattern: start) & ~4095, (UInt(bitPattern: start) + UInt(bytes.count) + 4096) & ~4095)
         }
         report(Self.bytes(place, 64))
         report(commandLine)
