@@ -7,8 +7,8 @@
 #   make build          .build/release/xenstored and .build/release/xenstore-bench
 #   make lint           * swift format, as .swift-format has it; nothing is changed
 #   make stubdom        the daemon as a kernel of its own, .build/stubdom/xenstored.elf (docs/stubdom.md)
-#   make embedded       * the core and the shared page as bare-metal code: compiles, and wants no more of a C
-#                       library than memory
+#   make embedded       * the core, the shared page and policies as bare-metal code: compiles, and wants no more of
+#                       a C library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
 #                       transcripts against other daemons (docs/testing.md)
 #   make test-stubdom   * the kernel in a machine of qemu's: transcripts over simulated rings, and its figures
@@ -80,11 +80,18 @@ test-stubdom: stubdom
 	STUBDOM_KERNEL=$(CURDIR)/.build/stubdom/xenstored.elf swift test $(SWIFTFLAGS) --filter StubdomTests
 
 unit: toolchain deps
-	swift test $(SWIFTFLAGS) --skip ClientTests --skip RestartTests
+	$(call swift_test,--skip ClientTests --skip RestartTests)
 	@# By themselves: the other tests block threads that these need.
-	swift test $(SWIFTFLAGS) --skip-build --filter ClientTests
+	$(call swift_test,--skip-build --filter ClientTests)
 	@# By themselves too: they are about when a process gets its turn.
-	swift test $(SWIFTFLAGS) --skip-build --filter RestartTests
+	$(call swift_test,--skip-build --filter RestartTests)
+
+# $(call swift_test,ARGUMENTS): thousands of lines, so that what failed is said again at the end.
+define swift_test
+@mkdir -p .build; echo "swift test $(SWIFTFLAGS) $(1)"; set -o pipefail; \
+swift test $(SWIFTFLAGS) $(1) 2>&1 | tee .build/unit.log || \
+	{ printf '\n== what failed:\n'; grep -A 4 -e '^✘' -e 'error:' -e 'Fatal error' .build/unit.log | tail -n 100; exit 1; }
+endef
 
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
@@ -92,8 +99,8 @@ test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 # Built with a static standard library, so that dom0 needs nothing of Swift.
 test-xen: $(if $(DAEMON),,toolchain) deps
 	$(call need,$(xen_packages))
-	$(if $(DAEMON),,swift build -c release --static-swift-stdlib --product xenstored --scratch-path .build-static \
-		$(SWIFTFLAGS))
+	@$(if $(DAEMON),,for product in xenstored xenstore-tdb-file; do swift build -c release --static-swift-stdlib \
+		--product $$product --scratch-path .build-static $(SWIFTFLAGS) || exit; done)
 	@Tests/Xen/run $(if $(DAEMON),--daemon $(DAEMON)) --seconds $(or $(XEN_SECONDS),1800) $(SCENE)
 
 torture: build
@@ -120,6 +127,11 @@ install:
 		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/xen/policies
+	for file in config/policies/*.yaml; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/xen/policies/$${file##*/} || \
+			install -m 644 $$file $(DESTDIR)$(SYSCONFDIR)/xen/policies/; \
+	done
 	install -d -m 755 $(DESTDIR)$(UNITDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' config/xenstored.service \
 		> $(DESTDIR)$(UNITDIR)/xenstored.service

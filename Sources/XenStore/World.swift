@@ -91,6 +91,9 @@ open class World {
     /// A line for the trace, only called while a trace switch is on.
     open func trace(_ line: Span<UInt8>) {}
 
+    /// Has the configuration and the policies read again, without waiting for that (CONTROL `reload`).
+    open func reloadConfiguration() {}
+
     /// Sends the trace to another file from now on (CONTROL `logfile`).
     open func setTraceFile(_ path: Span<UInt8>) throws(ErrorName) { throw .inval }
 

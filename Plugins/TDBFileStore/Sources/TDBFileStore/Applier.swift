@@ -15,7 +15,7 @@ final class Applier: @unchecked Sendable {
     /// Bytes of batches that cannot be written from which on old records of a key are dropped.
     private static let large = 64 << 20
     /// How long the end waits for another process's lock, in nanoseconds.
-    private static let patience: UInt64 = 3_000_000_000
+    private static let patience: UInt64 = 1_000_000_000
 
     private let file: TDBFile
     private let log: WriteAhead
