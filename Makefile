@@ -79,8 +79,12 @@ test-stubdom: stubdom
 	$(call need,$(stubdom_packages))
 	STUBDOM_KERNEL=$(CURDIR)/.build/stubdom/xenstored.elf swift test $(SWIFTFLAGS) --filter StubdomTests
 
+disk_tests := AppendLogTests RecordLogTests TDBFileTests ConformanceTests
+
 unit: toolchain deps
-	$(call swift_test,--skip ClientTests --skip RestartTests)
+	$(call swift_test,--skip ClientTests --skip RestartTests --skip StubdomTests $(addprefix --skip ,$(disk_tests)))
+	@# By themselves: these block threads, for minutes, that others need.
+	$(call swift_test,--skip-build $(addprefix --filter ,$(disk_tests)))
 	@# By themselves: the other tests block threads that these need.
 	$(call swift_test,--skip-build --filter ClientTests)
 	@# By themselves too: they are about when a process gets its turn.
