@@ -304,21 +304,18 @@ extension Server {
     /// Puts the connection's next request off, as a policy wants it.
     func postpone(_ connection: Connection) {
         connection.isHeld = true
-        postponed.append((connection.id, now + UInt64(policies.delay) * 1_000_000))
+        let time = now + UInt64(policies.delay) * 1_000_000
+        postponed.append((connection.id, time))
+        nextPostponed = min(nextPostponed, time)
         policies.delay = 0
-    }
-
-    /// When the next postponed request is due.
-    var nextPostponed: UInt64? {
-        if postponed.isEmpty { return nil }
-        return postponed.reduce(UInt64.max) { min($0, $1.at) }
     }
 
     /// Lets those go on whose time has come.
     func releasePostponed() {
-        if postponed.isEmpty { return }
+        if now < nextPostponed { return }
         let due = postponed.filter { $0.at <= now }
         postponed.removeAll { $0.at <= now }
+        nextPostponed = postponed.reduce(UInt64.max) { min($0, $1.at) }
         for (id, _) in due {
             guard let connection = connections[Int(id)], connection.isHeld else { continue }
             connection.isHeld = false
