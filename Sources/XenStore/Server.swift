@@ -86,6 +86,10 @@ public final class Server {
     @exclusivity(unchecked) var shown: UInt64 = 0
     /// The newest change of what is known of a domain.
     var domainsGeneration: UInt64 = 0
+    /// The host's memory is bounded; requests that were refused for it, and when the log was last told.
+    let isMemoryBounded: Bool
+    var memoryRefusals = 0
+    var memoryRefusalLogged: UInt64?
     /// Events that unprivileged connections lost, since the start.
     var lostEvents = 0
 
@@ -97,6 +101,7 @@ public final class Server {
     public init(_ configuration: ServerConfiguration, world: World, backend: Backend? = nil) {
         self.configuration = configuration
         self.world = world
+        isMemoryBounded = world.isMemoryBounded
         commits = Commits(backend)
         hash = KeyedHash(seed: configuration.hashSeed)
         bytes = ByteStore()
