@@ -8,8 +8,8 @@
 //     raw HEX                   bytes as they stand there; no reply is awaited
 //     noise SEED COUNT          COUNT messages of random type, arguments and length, each in its frame; what
 //                               comes back is counted
-//     await path text           asks for a node 10 times a second, until it exists, and its value begins with the
-//                               text if there is one
+//     await path text           asks for a node 10 times a second, until it exists, and its value begins with
+//                               the text if there is one
 //     sleep SECONDS
 //
 // Prints a line a reply: the request's name, then the reply's bytes with blanks for NULs, or `ERROR` and the
