@@ -6,10 +6,12 @@
 #   make test           everything below marked *, in this order, ending at the first failure
 #   make build          .build/release/xenstored and .build/release/xenstore-bench
 #   make lint           * swift format, as .swift-format has it; nothing is changed
-#   make embedded       * the core and the shared page as bare-metal code: compiles, and wants no more of a C
-#                       library than memory
+#   make stubdom        the daemon as a kernel of its own, .build/stubdom/xenstored.elf (docs/stubdom.md)
+#   make embedded       * the core, the shared page and policies as bare-metal code: compiles, and wants no more of
+#                       a C library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
 #                       transcripts against other daemons (docs/testing.md)
+#   make test-stubdom   * the kernel in a machine of qemu's: transcripts over simulated rings, and its figures
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
 #                       `make run` shows; with XENSTORED_PATH=SOCKET, against the daemon that listens there
 #   make test-xen       the daemon under Xen itself, emulated by qemu, with real guests (docs/testing.md);
@@ -38,10 +40,11 @@ BENCH ?=
 swift_version := 6.3
 packages := libxen-dev libyaml-dev libtdb-dev tdb-tools pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
+stubdom_packages := qemu-system-x86 binutils
 xen_packages := qemu-system-x86 binutils python3
-sources := Sources Plugins Tests Package.swift
+sources := Sources Plugins Tests stubdom Package.swift
 
-.PHONY: help run test build lint embedded unit test-clients test-xen torture fuzz-smoke fuzz bench format install deps clean
+.PHONY: help run test build stubdom lint embedded unit test-stubdom test-clients test-xen torture fuzz-smoke fuzz bench format install deps clean
 .PHONY: toolchain client-deps
 
 help:
@@ -52,7 +55,7 @@ run: build client-deps
 
 # One after another, each in a make of its own, so that `make -j` cannot mix them.
 test:
-	@for step in lint embedded unit test-clients fuzz-smoke; do \
+	@for step in lint embedded unit test-stubdom test-clients fuzz-smoke; do \
 		echo "== make $$step"; $(MAKE) --no-print-directory $$step || exit; \
 	done
 
@@ -68,12 +71,27 @@ format: toolchain
 embedded: toolchain deps
 	Tests/Embedded/build
 
+stubdom: toolchain deps
+	$(call need,binutils)
+	stubdom/build
+
+test-stubdom: stubdom
+	$(call need,$(stubdom_packages))
+	STUBDOM_KERNEL=$(CURDIR)/.build/stubdom/xenstored.elf swift test $(SWIFTFLAGS) --filter StubdomTests
+
 unit: toolchain deps
-	swift test $(SWIFTFLAGS) --skip ClientTests --skip RestartTests
+	$(call swift_test,--skip ClientTests --skip RestartTests)
 	@# By themselves: the other tests block threads that these need.
-	swift test $(SWIFTFLAGS) --skip-build --filter ClientTests
+	$(call swift_test,--skip-build --filter ClientTests)
 	@# By themselves too: they are about when a process gets its turn.
-	swift test $(SWIFTFLAGS) --skip-build --filter RestartTests
+	$(call swift_test,--skip-build --filter RestartTests)
+
+# $(call swift_test,ARGUMENTS): thousands of lines, so that what failed is said again at the end.
+define swift_test
+@mkdir -p .build; echo "swift test $(SWIFTFLAGS) $(1)"; set -o pipefail; \
+swift test $(SWIFTFLAGS) $(1) 2>&1 | tee .build/unit.log || \
+	{ printf '\n== what failed:\n'; grep -A 4 -e '^✘' -e 'error:' -e 'Fatal error' .build/unit.log | tail -n 100; exit 1; }
+endef
 
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
@@ -109,6 +127,11 @@ install:
 		$(DESTDIR)$(PREFIX)/include/xenstore_plugin.h
 	test -e $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml || \
 		install -m 644 config/xenstored.yaml $(DESTDIR)$(SYSCONFDIR)/xen/xenstored.yaml
+	install -d -m 755 $(DESTDIR)$(SYSCONFDIR)/xen/policies
+	for file in config/policies/*.yaml; do \
+		test -e $(DESTDIR)$(SYSCONFDIR)/xen/policies/$${file##*/} || \
+			install -m 644 $$file $(DESTDIR)$(SYSCONFDIR)/xen/policies/; \
+	done
 	install -d -m 755 $(DESTDIR)$(UNITDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' config/xenstored.service \
 		> $(DESTDIR)$(UNITDIR)/xenstored.service

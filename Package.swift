@@ -28,6 +28,10 @@ let package = Package(
         .library(name: "xenstore-memory", type: .dynamic, targets: ["MemoryStoreModule"]),
         .library(name: "xenstore-append-log", type: .dynamic, targets: ["AppendLogStoreModule"]),
         .library(name: "xenstore-tdb-file", type: .dynamic, targets: ["TDBFileStoreModule"]),
+        .library(name: "xenstore-audit-trail", type: .dynamic, targets: ["AuditTrailModule"]),
+        .library(name: "xenstore-rate-limit", type: .dynamic, targets: ["RateLimitModule"]),
+        .library(name: "xenstore-type-labels", type: .dynamic, targets: ["TypeLabelsModule"]),
+        .library(name: "xenstore-path-rules", type: .dynamic, targets: ["PathRulesModule"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
@@ -45,6 +49,8 @@ let package = Package(
             name: "XenStorePlugin", dependencies: ["XenStoreTypes", "CXenStorePlugin"],
             swiftSettings: embeddable),
         .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+        .target(
+            name: "XenStoreYAML", dependencies: ["XenStoreTypes", "CYAML"], swiftSettings: strict),
         .target(name: "CXen"),  // Xen's headers: libxen-dev
         .target(
             name: "MemoryStore", dependencies: ["XenStorePlugin"],
@@ -68,10 +74,43 @@ let package = Package(
             name: "TDBFileStoreModule", dependencies: ["TDBFileStore", "CXenStorePlugin"],
             path: "Plugins/TDBFileStore/Sources/TDBFileStoreModule", swiftSettings: strict),
         .target(
+            name: "AuditTrailLines", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/AuditTrail/Sources/AuditTrailLines", swiftSettings: embeddable),
+        .target(
+            name: "AuditTrail", dependencies: ["AuditTrailLines", "XenStorePlugin", "CLinux"],
+            path: "Plugins/AuditTrail/Sources/AuditTrail", swiftSettings: strict),
+        .target(
+            name: "AuditTrailModule", dependencies: ["AuditTrail", "CXenStorePlugin"],
+            path: "Plugins/AuditTrail/Sources/AuditTrailModule", swiftSettings: strict),
+        .target(
+            name: "RateLimit", dependencies: ["XenStorePlugin"],
+            path: "Plugins/RateLimit/Sources/RateLimit", swiftSettings: embeddable),
+        .target(
+            name: "RateLimitModule", dependencies: ["RateLimit", "CXenStorePlugin"],
+            path: "Plugins/RateLimit/Sources/RateLimitModule", swiftSettings: strict),
+        .target(
+            name: "PathRules", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/PathRules/Sources/PathRules", swiftSettings: embeddable),
+        .target(
+            name: "PathRulesFile", dependencies: ["PathRules", "XenStorePlugin", "XenStoreYAML"],
+            path: "Plugins/PathRules/Sources/PathRulesFile", swiftSettings: strict),
+        .target(
+            name: "PathRulesModule", dependencies: ["PathRulesFile", "CXenStorePlugin"],
+            path: "Plugins/PathRules/Sources/PathRulesModule", swiftSettings: strict),
+        .target(
+            name: "TypeLabels", dependencies: ["XenStorePlugin", "XenStoreTypes"],
+            path: "Plugins/TypeLabels/Sources/TypeLabels", swiftSettings: embeddable),
+        .target(
+            name: "TypeLabelsFile", dependencies: ["TypeLabels", "XenStorePlugin", "XenStoreYAML"],
+            path: "Plugins/TypeLabels/Sources/TypeLabelsFile", swiftSettings: strict),
+        .target(
+            name: "TypeLabelsModule", dependencies: ["TypeLabelsFile", "CXenStorePlugin"],
+            path: "Plugins/TypeLabels/Sources/TypeLabelsModule", swiftSettings: strict),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
-                "CXenStorePlugin", "CYAML",
+                "CXenStorePlugin", "XenStoreYAML",
             ],
             swiftSettings: strict),
         .target(
@@ -80,7 +119,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "AppendLogStore", "MemoryStore",
+                "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile",
+                "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -114,13 +154,16 @@ let package = Package(
         .executableTarget(
             name: "xenstore-conformance",
             dependencies: [
-                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore",
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit",
+                "TypeLabelsFile", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
         .testTarget(
             name: "ConformanceTests",
-            dependencies: ["xenstore-conformance", "CFaults", "AppendLogStoreModule"],
+            dependencies: [
+                "xenstore-conformance", "XenStoreTestKit", "CFaults", "AppendLogStoreModule",
+            ],
             swiftSettings: strict),
         .testTarget(
             name: "XenStoreTests", dependencies: ["XenStore", "XenStoreTypes", "XenStoreTestKit", "CXen"],
@@ -134,6 +177,9 @@ let package = Package(
         .testTarget(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
             exclude: ["files"], swiftSettings: strict),
+        .testTarget(
+            name: "StubdomTests", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreTypes"],
+            swiftSettings: strict),
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
         .testTarget(
@@ -167,8 +213,17 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore", "AppendLogStore",
+                "MemoryStore", "AppendLogStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRules",
+                "PathRulesFile",
                 "XenStoreTestKit",
+            ],
+            swiftSettings: strict),
+        .testTarget(
+            name: "PolicyModuleTests",
+            dependencies: [
+                "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
+                "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines", "RateLimit",
+                "TypeLabelsFile",
             ],
             swiftSettings: strict),
         .testTarget(

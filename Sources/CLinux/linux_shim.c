@@ -24,6 +24,13 @@ int linux_peer(int fd, pid_t *pid, uid_t *uid, gid_t *gid)
 	return 0;
 }
 
+size_t linux_peer_groups(int fd, gid_t *groups, size_t room)
+{
+	socklen_t len = (socklen_t)(room * sizeof *groups);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) == 0 ? len / sizeof *groups : 0;
+}
+
 int linux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
 void linux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }

@@ -9,7 +9,7 @@ _Static_assert(sizeof(struct xenstore_permission) == 4, "");
 _Static_assert(sizeof(struct xenstore_backend) == 64, "");
 _Static_assert(offsetof(struct xenstore_backend, close) == 32, "");
 _Static_assert(sizeof(struct xenstore_subject) == 32, "");
-_Static_assert(sizeof(struct xenstore_question) == 160, "");
+_Static_assert(sizeof(struct xenstore_question) == 176, "");
 _Static_assert(sizeof(struct xenstore_answer) == 32, "");
 _Static_assert(sizeof(struct xenstore_outcome) == 24, "");
 _Static_assert(sizeof(struct xenstore_interest) == 32, "");

@@ -26,16 +26,18 @@ final class Commits {
     /// Changes are recorded: not while the tree is being recovered.
     @exclusivity(unchecked) var isRecording = false
     /// The number of the last batch that was taken.
-    var sequence: UInt64 = 0
+    @exclusivity(unchecked) var sequence: UInt64 = 0
     /// Changes up to this generation are in batches that were taken.
-    var offered: UInt64 = 0
+    @exclusivity(unchecked) var offered: UInt64 = 0
     /// Changes up to this generation are the backend's for good.
     @exclusivity(unchecked) var final: UInt64 = .max
-    var onTheWay: [OnTheWay] = []
+    @exclusivity(unchecked) var onTheWay: [OnTheWay] = []
     /// Bytes that the next batch may have before requests that grow the store are refused.
-    @exclusivity(unchecked) var room = Int.max
+    @exclusivity(unchecked) private(set) var room = Int.max
+    /// Batches since the backend was asked for its room.
+    @exclusivity(unchecked) private var batchesUnasked = 0
     /// The last batch was not taken: when it is offered again.
-    var retryAt: UInt64?
+    @exclusivity(unchecked) var retryAt: UInt64?
     /// Why, as errno, for reports.
     var failure: Int32 = 0
     /// Size from which on the batch is worth shrinking, in bytes.
@@ -70,6 +72,26 @@ final class Commits {
             to: &batch, .put, generation: generation, permissionCount: 0, key: key.raw, value: value.raw,
             permission: Self.noPermission)
     }
+
+    /// The backend is asked for its room.
+    func askRoom() {
+        room = backend?.room ?? .max
+        batchesUnasked = 0
+    }
+
+    /// A batch was taken. While there is room in plenty, the backend is asked now and then only, which would
+    /// cost as much as the batch.
+    func reckonRoom(without bytes: Int) {
+        // A store may need a multiple of what a batch counts.
+        if room != .max { room -= Self.pageSize + 4 * bytes }
+        batchesUnasked += 1
+        if batchesUnasked >= 32 || room < Self.plenty { askRoom() }
+    }
+
+    func haveNoRoom() { room = 0 }
+
+    private static let plenty = 1 << 20
+    private static let pageSize = 4096
 
     private static func noPermission(_: Int) -> Permission {
         preconditionFailure("a record without permissions")

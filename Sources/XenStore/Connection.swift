@@ -23,6 +23,8 @@ final class Connection {
     let isSocket: Bool
     /// Whose `/local/domain/N/` relative paths begin with.
     let home: DomainID
+    /// Who is at the other end of a socket.
+    let peer: SocketPeer
 
     // As in ParsedPath: what every request touches is not checked for exclusive access at run time.
     @exclusivity(unchecked) var input: [UInt8] = []
@@ -67,8 +69,7 @@ final class Connection {
 
     init(
         id: UInt32, account: AccountID, subject: Subject, isPrivileged: Bool, isReadOnly: Bool,
-        isSocket: Bool,
-        home: DomainID
+        isSocket: Bool, home: DomainID, peer: SocketPeer = SocketPeer()
     ) {
         self.id = id
         self.account = account
@@ -77,6 +78,7 @@ final class Connection {
         self.isReadOnly = isReadOnly
         self.isSocket = isSocket
         self.home = home
+        self.peer = peer
     }
 
     var unsentCount: Int { output.count - sentCount }
@@ -178,8 +180,8 @@ final class Connection {
     // MARK: What the session's records have of it (SessionRecords.swift)
 
     /// Positions in the output's stream: what was unsent when it was recorded last.
-    private var recordedStart: UInt64 = 0
-    private var recordedEnd: UInt64 = 0
+    @exclusivity(unchecked) private var recordedStart: UInt64 = 0
+    @exclusivity(unchecked) private var recordedEnd: UInt64 = 0
 
     /// The ring's slot as it was recorded last.
     private(set) var slot: RingSlot?

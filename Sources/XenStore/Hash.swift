@@ -51,14 +51,7 @@ struct KeyedHash {
             state.absorb(UInt64(bytes.word(at: offset)) | UInt64(bytes.word(at: offset + 4)) << 32)
             offset += 8
         }
-        var last = UInt64(truncatingIfNeeded: bytes.count + 8) << 56
-        var shift: UInt64 = 0
-        while offset < bytes.count {
-            last |= UInt64(bytes[offset]) << shift
-            shift += 8
-            offset += 1
-        }
-        state.absorb(last)
+        state.absorb(UInt64(truncatingIfNeeded: bytes.count + 8) << 56 | bytes.tail(from: offset))
         state.v2 ^= 0xFF
         state.round()
         state.round()
@@ -79,5 +72,21 @@ struct KeyedHash {
         state.round()
         state.round()
         return state.v0 ^ state.v1 ^ state.v2 ^ state.v3
+    }
+}
+
+extension Bytes {
+    /// The bytes from `offset` on, at most seven, as the low end of a number: names are short, and this is
+    /// most of what hashing one costs.
+    @inline(__always) fileprivate func tail(from offset: Int) -> UInt64 {
+        let rest = count - offset
+        if rest >= 4 {
+            let high = UInt64(word(at: count - 4)) << UInt64(truncatingIfNeeded: 8 * (rest - 4))
+            return UInt64(word(at: offset)) | high
+        }
+        if rest == 0 { return 0 }
+        let middle = UInt64(self[offset + rest / 2]) << UInt64(truncatingIfNeeded: 8 * (rest / 2))
+        let end = UInt64(self[count - 1]) << UInt64(truncatingIfNeeded: 8 * (rest - 1))
+        return UInt64(self[offset]) | middle | end
     }
 }

@@ -88,30 +88,40 @@ final class ParsedPath {
     /// Cuts `text` at its slashes, checking characters and lengths on the way.
     private func cut() throws(ErrorName) {
         components.removeAll(keepingCapacity: true)
-        var previous = isSpecial ? specialHash : rootHash
-        components.append(Component(begin: 0, end: isSpecial ? 0 : 1, hash: previous))
+        let root = isSpecial ? specialHash : rootHash
+        components.append(Component(begin: 0, end: isSpecial ? 0 : 1, hash: root))
         if text.count == 1 && !isSpecial { return }
-        var begin = isSpecial ? 0 : 1
-        while true {
-            let end = text.withBytes { Self.endOfName($0, from: begin) }
-            if end == begin || end < 0 { throw .inval }
-            previous = text.withBytes { hash(previous, $0.slice(begin, end)) }
-            components.append(Component(begin: UInt16(begin), end: UInt16(end), hash: previous))
-            if end == text.count { return }
-            begin = end + 1
-        }
+        if !text.withBytes({ cut($0, root) }) { throw .inval }
     }
 
-    /// Where the name that begins at `begin` ends; -1 if a character in it is not allowed.
-    @inline(__always) private static func endOfName(_ path: Bytes, from begin: Int) -> Int {
+    /// False: a name is empty, or a character in one is not allowed.
+    @inline(__always) private func cut(_ path: Bytes, _ root: UInt64) -> Bool {
+        var previous = root
+        var begin = isSpecial ? 0 : 1
         var end = begin
         while end < path.count {
             let byte = path[end]
-            if byte == 0x2F { return end }
-            if !isAllowed(byte) { return -1 }
+            if byte != 0x2F {
+                if !Self.isAllowed(byte) { return false }
+                end += 1
+                continue
+            }
+            if end == begin { return false }
+            previous = add(path, begin, end, previous)
             end += 1
+            begin = end
         }
-        return end
+        if end == begin { return false }
+        _ = add(path, begin, end, previous)
+        return true
+    }
+
+    @inline(__always) private func add(
+        _ path: Bytes, _ begin: Int, _ end: Int, _ parent: UInt64
+    ) -> UInt64 {
+        let own = hash(parent, path.slice(begin, end))
+        components.append(Component(begin: UInt16(begin), end: UInt16(end), hash: own))
+        return own
     }
 
     /// `A-Z a-z 0-9 - _ @`
@@ -119,9 +129,7 @@ final class ParsedPath {
         // One bit a character, from 0 to 63 and from 64 to 127.
         let low: UInt64 = 0x03FF_2000_0000_0000
         let high: UInt64 = 0x07FF_FFFE_87FF_FFFF
-        if byte < 64 { return low >> UInt64(byte) & 1 != 0 }
-        if byte < 128 { return high >> UInt64(byte - 64) & 1 != 0 }
-        return false
+        return byte < 128 && (byte < 64 ? low : high) &>> UInt64(byte) & 1 != 0
     }
 
     /// The hash of the path's first `level` components.

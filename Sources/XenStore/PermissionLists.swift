@@ -217,6 +217,11 @@ final class PermissionLists {
             DomainID(UInt16(bytes[at]) | UInt16(bytes[at + 1]) << 8), ignored: bytes[at + 3] & 1 != 0)
     }
 
+    /// The entries as policies see them: 4 bytes each, u16 domain id, u8 mode, u8 flags.
+    func raw(_ id: PermissionsID) -> UnsafeRawBufferPointer {
+        store.bytes(lists[id].entries, Int(lists[id].count) * 4).raw
+    }
+
     @inline(__always) func owner(_ id: PermissionsID) -> DomainID { entry(id, 0).domain }
 
     func entries(_ id: PermissionsID) -> [Permission] { (0..<count(id)).map { entry(id, $0) } }

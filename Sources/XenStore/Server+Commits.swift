@@ -56,7 +56,9 @@ extension Server {
         }
         if case .failed(let code) = outcome {
             refusedByBackend(code)
+            commits.haveNoRoom()
         } else {
+            commits.reckonRoom(without: commits.batch.count)
             if commits.retryAt != nil { takenAgain() }
             commits.sequence += 1
             commits.hasRemoved = false
@@ -70,7 +72,6 @@ extension Server {
                     .init(sequence: commits.sequence, generation: commits.offered))
             }
         }
-        commits.room = commits.retryAt == nil ? backend.room : 0
     }
 
     /// The store takes nothing, and the configuration says to go on all the same.
@@ -95,7 +96,7 @@ extension Server {
             commits.onTheWay.removeFirst()
         }
         if let generation { setFinal(generation) }
-        if let backend = commits.backend, commits.retryAt == nil { commits.room = backend.room }
+        if commits.retryAt == nil { commits.askRoom() }
     }
 
     /// Whatever waited for changes up to this generation goes on.
@@ -103,16 +104,20 @@ extension Server {
         if generation <= commits.final { return }
         commits.final = generation
         if commits.waiting.isEmpty { return }
-        let waiting = commits.waiting
-        commits.waiting.removeAll(keepingCapacity: true)
-        for id in waiting {
+        var left = 0
+        for position in commits.waiting.indices {
+            let id = commits.waiting[position]
             guard let connection = connections[Int(id)] else { continue }
             if connection.lift(upTo: generation) {
                 connection.unreadSince = now
                 list(connection)
             }
-            if connection.hasBarriers { commits.waiting.append(id) }
+            if connection.hasBarriers {
+                commits.waiting[left] = id
+                left += 1
+            }
         }
+        commits.waiting.removeLast(commits.waiting.count - left)
     }
 
     private func refusedByBackend(_ code: Int32) {

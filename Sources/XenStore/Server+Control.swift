@@ -33,6 +33,8 @@ extension Server {
             ("print", "<string>"),
             ("quota", "[set <name> <val>|<domid>|max [-r]]"),
             ("quota-soft", "[set <name> <val>]"),
+            ("reload", ""),
+            ("explain", "<domid>|u<uid> <operation> [<path>]"),
             ("help", ""),
         ]
     }
@@ -48,6 +50,8 @@ extension Server {
         case let name where name.equals("print"): try controlPrint(request, rest)
         case let name where name.equals("quota"): try controlQuota(request, rest)
         case let name where name.equals("quota-soft"): try controlSoftQuota(request, rest)
+        case let name where name.equals("reload"): try controlReload(request, rest)
+        case let name where name.equals("explain"): try controlExplain(request, rest)
         case let name where name.equals("help"): try controlHelp(request, rest)
         default: throw .inval
         }
@@ -60,6 +64,33 @@ extension Server {
             text.bytes.withBytes { connection.append($0) }
             connection.append(byte: 0)
         }
+    }
+
+    /// As SIGHUP. How it went is said by the log.
+    private func controlReload(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
+        if !rest.isEmpty { throw .inval }
+        world.reloadConfiguration()
+        replyOK(request)
+    }
+
+    /// Who (a domain id, or `u` and a user's id), the operation, and the path where it has one.
+    private func controlExplain(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
+        guard rest.count == 2 || rest.count == 3, !rest[0].isEmpty else { throw .inval }
+        let subject: Subject
+        var peer = SocketPeer()
+        if rest[0][0] == 0x75 {
+            guard let user = rest[0].dropFirst(1).decimal else { throw .inval }
+            subject = .user(user)
+            peer.user = user
+        } else {
+            subject = .domain(try domainID(rest[0]))
+        }
+        let path = rest.count == 3 ? rest[2].array : []
+        let lines = try explain(subject, peer: peer, rest[1].array.span, path.span)
+        var text = Line()
+        lines.withBytes { text.add($0) }
+        self.path.clear()
+        try reply(request, text)
     }
 
     private func controlHelp(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
@@ -133,6 +164,8 @@ extension Server {
 
     private func controlLogFile(_ request: Request, _ rest: [Bytes]) throws(ErrorName) {
         if rest.count != 1 || rest[0].isEmpty { throw .inval }
+        // No policy can grant what writes files.
+        if !request.connection.isPrivileged { throw .acces }
         let world = self.world
         try rest[0].array.withFile { (span) throws(ErrorName) in try world.setTraceFile(span) }
         replyOK(request)
@@ -143,6 +176,7 @@ extension Server {
         let text = memoryReport()
         guard let file = rest.first else { return try reply(request, text) }
         if file.isEmpty { throw .inval }
+        if !request.connection.isPrivileged { throw .acces }
         let world = self.world
         try file.array.withFile { (span) throws(ErrorName) in try world.writeReport(span, text.bytes.span) }
         replyOK(request)

@@ -8,7 +8,9 @@ extension Server {
     @inline(__always) func mayProceed(_ connection: Connection) -> Bool {
         if connection.isBroken || connection.isHeld { return false }
         if connection.unsentCount >= Self.outputMark { return false }
-        return connection.isPrivileged || isWithinQuotas(connection)
+        if connection.isPrivileged { return true }
+        if connection.unsentCount > 0 && isMemoryScarce(connection) { return false }
+        return isWithinQuotas(connection)
     }
 
     /// Unread output stops an unprivileged peer's requests (specification, section E, "outstanding" and
@@ -104,16 +106,26 @@ extension Server {
         requestGeneration = tree.generation
         shown = 0
         if configuration.tracing.contains(.io) { traceMessage("IN", request) }
+        policies.verdict = .abstain
+        policies.decider = nil
+        var failure: ErrorName?
         do throws(ErrorName) {
             let type = try admit(&request)
+            try checkMemoryLeft(type, request)
             let before = request.transaction == 0 ? 0 : transactions.table[request.transaction].bytes
             let transaction = request.transaction
             let request = request
             defer { if transaction != 0 { chargeTransaction(transaction, request, before) } }
             try answer(type, request)
         } catch {
+            if policies.delay != 0 {
+                postpone(connection)
+                return false
+            }
+            failure = error
             replyError(request, error)
         }
+        if policies.isTold(header.type) { tell(request, failure) }
         // Whether the next one may follow depends on what this one's reply takes.
         if !connection.isPrivileged { recharge(connection) }
         list(connection)
@@ -124,17 +136,26 @@ extension Server {
     private func admit(_ request: inout Request) throws(ErrorName) -> MessageType {
         guard let type = MessageType(rawValue: request.header.type), type.isRequest else { throw .nosys }
         let connection = request.connection
-        if type.needsPrivilege(request.payload) && !connection.isPrivileged { throw .acces }
+        let needsGrant = type.needsPrivilege(request.payload) && !connection.isPrivileged
+        if needsGrant && !policies.isAsked(request.header.type) { throw .acces }
         if connection.isReadOnly && type.isChanging { throw .rofs }
         if commits.final != .max && type.tellsOfDomains { shown = domainsGeneration }
+        try findTransaction(&request, type)
+        if policies.decides != 0 {
+            let isGranted = try consult(request, type)
+            if needsGrant && !isGranted { throw .acces }
+        }
+        return type
+    }
+
+    private func findTransaction(_ request: inout Request, _ type: MessageType) throws(ErrorName) {
         let number = request.header.transactionID
-        if number == 0 || type == .watch || type == .unwatch { return type }
-        request.transaction = transactions.find(connection.id, number)
+        if number == 0 || type == .watch || type == .unwatch { return }
+        request.transaction = transactions.find(request.connection.id, number)
         if request.transaction == 0 { throw .noent }
         request.isDiscarded = transactions.table[request.transaction].isDoomed
         request.view = request.isDiscarded ? 0 : request.transaction
         if request.transaction == transactions.holder { transactions.renew(request.transaction) }
-        return type
     }
 
     private func answer(_ type: MessageType, _ request: Request) throws(ErrorName) {

@@ -3,8 +3,8 @@
 // A domain has an account from when it first owns or does something. It is introduced while the account has a
 // ring, which is a connection that the server makes itself. When the domain ends, all that was its own goes:
 // watches first, so that it hears nothing of its own end, then transactions and the connection, the nodes
-// that it owns with all below them, its place in others' permission lists, its account. That costs what it
-// had, not what there is.
+// that it owns with all below them, its place in others' permission lists and as a target, its account. That
+// costs what it had, not what there is.
 //
 // A domain is told from a later one of the same number by its identity: whatever was noted of the first is
 // not the second's (XSA-322).
@@ -107,7 +107,7 @@ extension Server {
         let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[account].number))
         let ring = accounts.table[account].ring
         if let ring {
-            drop(self[ring])
+            drop(self[ring], isEnd: true)
             world.detach(domain)
         }
         // It changes nodes without asking who has reserved them.
@@ -117,8 +117,10 @@ extension Server {
         giveRootAway(account)
         removeOwned(account)
         permissions.ignore(domain)
+        if ring != nil { endTargets(account) }
         recordEnd(of: domain)
         noteEnd(account)
+        for policy in policies.all { policy.ended(domain) }
         accounts.close(account)
         if ring != nil || wasIntroduced { fireSpecial(releaseNode, domain) }
     }
@@ -177,6 +179,7 @@ extension Server {
         connection.unreadSince = now
         connection.conflicts = 0
         reservation.held.removeAll { $0 == connection.id }
+        postponed.removeAll { $0.id == connection.id }
         recharge(connection)
     }
 
@@ -199,12 +202,23 @@ extension Server {
         }
     }
 
+    private func mayHearSpecial(_ connection: Connection, _ level: Int, _ list: PermissionsID) -> Bool {
+        if policies.isAsked(PolicyOperation.event) {
+            switch hears(connection, eventPath, level, list) {
+            case .deny: return false
+            case .grant: return true
+            case .abstain, .postpone: break
+            }
+        }
+        return rights(connection, list).contains(.read)
+    }
+
     private func fireSpecial(_ place: UInt32, _ level: Int, _ list: PermissionsID) {
         var watch = watches.places[place].first
         while watch != 0 {
             let next = watches.table[watch].nextOnPath
             if let connection = connections[Int(watches.table[watch].connection)],
-                rights(connection, list).contains(.read)
+                mayHearSpecial(connection, level, list)
             {
                 let depth = watches.table[watch].depth
                 let isNamed = level == 2 || depth != Watch.unlimited && depth > 0

@@ -14,13 +14,13 @@ extension Server {
     /// note: whether the transaction commits must not tell what happens to a node that the client may not
     /// see.
     private func look(
-        _ request: Request, _ right: Rights, _ seen: Entry.Seen
+        _ request: Request, _ right: Rights, _ seen: Entry.Seen, _ intention: Intention = Intention()
     ) throws(ErrorName) -> (place: Place, level: Int) {
         let view = request.view
         var found = transactions.nearest(view, path)
         // That something is absent is what the list of children says that it would be in.
         show(view, found.place.node, list: found.level < path.depth || seen.contains(.children))
-        try check(request, found, right)
+        if try !consult(request, found, intention) { try check(request, found, right) }
         if view == 0 { return found }
         if isOverTouched(request, found, to: min(found.level + 1, path.depth)) {
             throw refused(request.connection, .transactionNodes)
@@ -46,9 +46,9 @@ extension Server {
 
     /// Finds the path and checks the right; throws ENOENT where there is no such node.
     private func existing(
-        _ request: Request, _ right: Rights, _ seen: Entry.Seen
+        _ request: Request, _ right: Rights, _ seen: Entry.Seen, _ intention: Intention = Intention()
     ) throws(ErrorName) -> Place {
-        let found = try look(request, right, seen)
+        let found = try look(request, right, seen, intention)
         if found.level < path.depth { throw .noent }
         return found.place
     }
@@ -67,7 +67,9 @@ extension Server {
         let place = try existing(request, .read, [.children, .anchor])
         let start = request.connection.beginReply(request.header)
         let connection = request.connection
-        transactions.forEachChild(request.view, place) { _, name in
+        let isFiltered = policies.isAsked(PolicyOperation.listChild)
+        transactions.forEachChild(request.view, place) { child, name in
+            if isFiltered && !isListed(child, name, request) { return true }
             connection.append(name)
             connection.append(byte: 0)
             return connection.payloadCount(start) <= MessageHeader.payloadMax
@@ -88,11 +90,15 @@ extension Server {
         let place = try existing(request, .read, [.children, .anchor])
         let connection = request.connection
         let start = connection.beginReply(request.header)
-        connection.append(decimal: listGeneration(request.view, place))
+        // A list that policies filter is another after they have been replaced.
+        let reloads = policies.isAsked(PolicyOperation.listChild) ? policies.reloads << 44 : 0
+        connection.append(decimal: listGeneration(request.view, place) ^ reloads)
         connection.append(byte: 0)
         var position = 0
         var isWhole = true
-        transactions.forEachChild(request.view, place) { _, name in
+        let isFiltered = policies.isAsked(PolicyOperation.listChild)
+        transactions.forEachChild(request.view, place) { child, name in
+            if isFiltered && !isListed(child, name, request) { return true }
             let begin = position
             position += name.count + 1
             if position <= Int(offset) { return true }
@@ -158,7 +164,7 @@ extension Server {
     /// it stays.
     private func put(_ request: Request, _ value: Bytes, replacing: Bool) throws(ErrorName) {
         let connection = request.connection
-        let found = try look(request, .write, .node)
+        let found = try look(request, .write, .node, Intention(value: value))
         if found.level == path.depth && !replacing { return }
         try checkQuotas(request, found, value)
         if request.view == 0 {
@@ -178,7 +184,7 @@ extension Server {
     }
 
     /// The domain that becomes the owner of what the connection creates; nil: the parent's owner does.
-    private func creator(_ connection: Connection) -> DomainID? {
+    func creator(_ connection: Connection) -> DomainID? {
         guard !connection.isPrivileged, case .domain(let domain) = connection.subject else { return nil }
         return domain
     }
@@ -243,16 +249,19 @@ extension Server {
         let strings = try permissionStrings(request)
         let list = try permissionList(connection, strings.dropFirst())
         try parse(strings[0], connection, allowSpecial: true)
-        let place = try existing(request, .owner, .node)
+        let interned = permissions.intern(list)
+        defer { permissions.release(interned) }
+        let place = try existing(request, .owner, .node, Intention(after: interned))
         let state = transactions.state(request.view, place)
         if !connection.isPrivileged && list[0].domain != permissions.owner(state.permissions) { throw .perm }
         if request.view == 0 { try checkRoom(nodes: 1, bytes: 4 * list.count + state.value.count) }
         if !request.isDiscarded {
+            permissions.retain(interned)
             if request.view != 0 {
-                transactions.setPermissions(request.view, path, place, permissions.intern(list))
+                transactions.setPermissions(request.view, path, place, interned)
             } else {
                 tree.generation += 1
-                set(place.node, path, permissions: permissions.intern(list))
+                set(place.node, path, permissions: interned)
             }
         }
         replyOK(request)

@@ -127,7 +127,7 @@ extension Server {
         commits.sequence = sequence
         commits.offered = tree.generation
         commits.final = tree.generation
-        commits.room = commits.backend?.room ?? .max
+        commits.askRoom()
         commits.isRecording = true
         tree.generation += 1
         if recovery.damaged > 0 {

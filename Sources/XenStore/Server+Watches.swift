@@ -37,7 +37,7 @@ extension Server {
             let depth = watches.table[watch].depth
             if depth == Watch.unlimited || below <= Int(depth) {
                 if let connection = connections[Int(watches.table[watch].connection)],
-                    maySee(connection, visibility)
+                    mayHear(connection, path, visibility)
                 {
                     let home = Int(watches.table[watch].homeCount)
                     path.withText {
@@ -49,6 +49,20 @@ extension Server {
             }
             watch = watches.table[watch].nextOnPath
         }
+    }
+
+    private func mayHear(
+        _ connection: Connection, _ path: ParsedPath, _ visibility: ChangeVisibility
+    ) -> Bool {
+        if policies.isAsked(PolicyOperation.event) {
+            let before = visibility.before != 0 ? visibility.before : visibility.after
+            switch hears(connection, path, path.depth, before) {
+            case .deny: return false
+            case .grant: return true
+            case .abstain, .postpone: break
+            }
+        }
+        return maySee(connection, visibility)
     }
 
     /// The filter of XSA-115: the node or its parent may be read, or could be before the change.
@@ -91,7 +105,7 @@ extension Server {
         if connection.isSocket || connection.isPrivileged || connection.unsentCount == 0 { return false }
         let limit = accounts.limit(connection.account, .memory)
         let used = accounts.table[connection.account].memory.now
-        let isOver = limit != 0 && used + size > Int(limit)
+        let isOver = limit != 0 && used + size > Int(limit) || isMemoryScarce(connection)
         // What waits for the store is not the reader's fault.
         let isLate =
             connection.barrier <= commits.final
@@ -122,6 +136,7 @@ extension Server {
         }
         try parse(strings[0], connection, allowSpecial: true)
         let token = strings[1]
+        try consultWatch(request, token)
         if watches.find(connection.id, path, token) != 0 { throw .exist }
         if !connection.isPrivileged {
             try checkCount(connection, .watches, accounts.table[connection.account].watches.now + 1)
@@ -145,6 +160,7 @@ extension Server {
         let connection = request.connection
         let strings = try arguments(request, 2, 2)
         try parse(strings[0], connection, allowSpecial: true)
+        try consultWatch(request, strings[1])
         let watch = watches.find(connection.id, path, strings[1])
         if watch == 0 { throw .noent }
         drop(watch, of: connection)

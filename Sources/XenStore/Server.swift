@@ -74,6 +74,9 @@ public final class Server {
     var scratch: [UInt8] = []
     let commits: Commits
     let sessions = Sessions()
+    let policies = Policies()
+    /// Connections whose next request a policy has put off, and until when.
+    var postponed: [(id: UInt32, at: UInt64)] = []
     /// Only while the tree is being recovered.
     var recovery: Recovery?
     /// The tree's generation when the request at hand began, and the newest that it has looked at.
@@ -81,6 +84,10 @@ public final class Server {
     @exclusivity(unchecked) var shown: UInt64 = 0
     /// The newest change of what is known of a domain.
     var domainsGeneration: UInt64 = 0
+    /// The host's memory is bounded; requests that were refused for it, and when the log was last told.
+    let isMemoryBounded: Bool
+    var memoryRefusals = 0
+    var memoryRefusalLogged: UInt64?
     /// Events that unprivileged connections lost, since the start.
     var lostEvents = 0
 
@@ -92,6 +99,7 @@ public final class Server {
     public init(_ configuration: ServerConfiguration, world: World, backend: Backend? = nil) {
         self.configuration = configuration
         self.world = world
+        isMemoryBounded = world.isMemoryBounded
         commits = Commits(backend)
         hash = KeyedHash(seed: configuration.hashSeed)
         bytes = ByteStore()
@@ -137,7 +145,9 @@ public final class Server {
     // MARK: Connections
 
     /// A peer has connected. `isSocket`: too much unsent closes it, rather than making it lose events.
-    public func connect(_ subject: Subject, readOnly: Bool = false, isSocket: Bool = true) -> ConnectionID {
+    public func connect(
+        _ subject: Subject, readOnly: Bool = false, isSocket: Bool = true, peer: SocketPeer = SocketPeer()
+    ) -> ConnectionID {
         let id = freeConnections.popLast() ?? UInt32(connections.count)
         if Int(id) == connections.count { connections.append(nil) }
         var home = configuration.domain
@@ -149,7 +159,7 @@ public final class Server {
         }
         let connection = Connection(
             id: id, account: accounts.account(of: subject), subject: subject, isPrivileged: isPrivileged,
-            isReadOnly: readOnly, isSocket: isSocket, home: home)
+            isReadOnly: readOnly, isSocket: isSocket, home: home, peer: peer)
         connection.unreadSince = now
         connections[Int(id)] = connection
         if !isSocket {
@@ -170,14 +180,16 @@ public final class Server {
         finish()
     }
 
-    /// As `disconnect`, within another input: nobody who waited goes on yet.
-    func drop(_ connection: Connection) {
+    /// As `disconnect`, within another input: nobody who waited goes on yet. `isEnd`: the connection's domain
+    /// ends, and stays a target until its nodes are gone, so that its device model hears of them.
+    func drop(_ connection: Connection, isEnd: Bool = false) {
         dropWatches(of: connection)
         dropTransactions(of: connection)
-        leaveRing(connection)
+        leaveRing(connection, isEnd)
         accounts.count(connection.account, .outstanding, -connection.replyEnds.count)
         accounts.count(connection.account, .memory, -connection.charged)
         reservation.held.removeAll { $0 == connection.id }
+        postponed.removeAll { $0.id == connection.id }
         traceLife("DESTROY", "connection", connection.id)
         connections[Int(connection.id)] = nil
         freeConnections.append(connection.id)
@@ -185,12 +197,17 @@ public final class Server {
 
     /// A domain whose ring has gone is introduced no more: it has no target, and is nobody's. The next domain
     /// of its id is another.
-    private func leaveRing(_ connection: Connection) {
+    private func leaveRing(_ connection: Connection, _ isEnd: Bool) {
         let account = connection.account
         if accounts.table[account].ring?.rawValue != connection.id { return }
         accounts.table[account].ring = nil
         accounts.table[account].target = nil
         noteChange(account)
+        if !isEnd { endTargets(account) }
+    }
+
+    /// The domain of this account is nobody's target any more.
+    func endTargets(_ account: AccountID) {
         for id in accounts.all {
             if let target = accounts.table[id].target, accounts.known(target) == account {
                 accounts.table[id].target = nil
@@ -303,13 +320,17 @@ public final class Server {
     public func advance(to now: UInt64) {
         self.now = max(self.now, now)
         if transactions.holder != 0 && self.now >= reservation.deadline { endReservation() }
+        releasePostponed()
         finish()
     }
 
     /// When `advance`, and then `commit`, must be called next, if nothing else happens before.
     public var nextDeadline: UInt64? {
-        guard transactions.holder != 0 else { return commits.retryAt }
-        return min(reservation.deadline, commits.retryAt ?? .max)
+        var next = UInt64.max
+        if transactions.holder != 0 { next = reservation.deadline }
+        if let retryAt = commits.retryAt { next = min(next, retryAt) }
+        if let postponed = nextPostponed { next = min(next, postponed) }
+        return next == .max ? nil : next
     }
 
     /// Whether `nextChanged` has something to answer.

@@ -74,7 +74,7 @@ final class Sessions {
     var free: [UInt8] = []
     var bound: [UInt8] = []
     /// Accounts of which a record of kind 1 is due.
-    var noted: [AccountID] = []
+    @exclusivity(unchecked) var noted: [AccountID] = []
 
     /// Begins a record; what is appended until `end` is its body.
     @inline(__always) func begin(_ kind: SessionKind, _ domain: UInt32, flags: UInt8 = 0) -> Int {

@@ -16,9 +16,15 @@ public final class Daemon {
     /// What other threads tell it.
     enum Message: Sendable {
         case stop
-        case reloaded(Result<HostOptions, StartFailure>)
+        case reloaded(Result<Reloaded, StartFailure>)
         /// The store has every batch up to this one for good.
         case committed(UInt64)
+    }
+
+    /// A configuration that was read again, with its policies opened.
+    struct Reloaded: Sendable {
+        var options: HostOptions
+        var policies: OpenPolicies
     }
 
     public let server: Server
@@ -28,6 +34,8 @@ public final class Daemon {
     let world: HostWorld
     let rings: Rings?
     private let backend: ModuleBackend?
+    private var policies: OpenPolicies
+    private let closings = PolicyClosings()
     /// Nil where the sessions end with this process.
     var journal: SessionJournal?
     private let reload: Reload
@@ -63,6 +71,7 @@ public final class Daemon {
         configuration.continuesInMemory = options.store?.onFull == .continueInMemory
         server = Server(configuration, world: world, backend: backend)
         let traffic = rings.map { [server, log] in RingConnections($0, server: server, log: log) }
+        policies = OpenPolicies(all: [])
         loop = EventLoop(server: server, rings: traffic, poll: poll)
         do throws(StartFailure) {
             try open(signals: signals)
@@ -78,6 +87,9 @@ public final class Daemon {
     }
 
     private func open(signals: Bool) throws(StartFailure) {
+        policies = try OpenPolicies(options, log)
+        server.setPolicies(policies.all)
+        world.reload = { [unowned self] in hangUp() }
         // First, so that an early SIGTERM stops it cleanly too.
         if signals { try loop.add(Signals { [unowned self] in hangUp() }) }
         if let path = options.pidFile { pidFile = try PidFile(path) }
@@ -114,6 +126,8 @@ public final class Daemon {
         listeners = []
         journal?.close()
         backend?.close()
+        policies.close()
+        closings.finish()
         pidFile?.remove()
         pidFile = nil
         log.close()
@@ -147,10 +161,14 @@ extension Daemon {
             reloadAgain = true
             return
         }
-        let (reload, mailbox) = (reload, mailbox)
+        let (reload, mailbox, writer) = (reload, mailbox, log.writer)
         do throws(StartFailure) {
             try startThread("reload") {
-                mailbox.post(.reloaded(Result { () throws(StartFailure) in try reload() }))
+                let outcome = Result { () throws(StartFailure) in
+                    let options = try reload()
+                    return Reloaded(options: options, policies: try OpenPolicies(options, writer))
+                }
+                mailbox.post(.reloaded(outcome))
             }
             reloading = true
         } catch {
@@ -160,13 +178,19 @@ extension Daemon {
 
     /// Puts in force what can be changed while clients are connected. A configuration with mistakes changes
     /// nothing.
-    private func apply(_ outcome: Result<HostOptions, StartFailure>) {
+    private func apply(_ outcome: Result<Reloaded, StartFailure>) {
         reloading = false
         switch outcome {
         case .failure(let failure):
             log.write(.error, "the configuration stays as it was:")
             for line in failure.description.split(separator: "\n") { log.write(.error, String(line)) }
-        case .success(let fresh):
+        case .success(let reloaded):
+            let fresh = reloaded.options
+            let older = policies
+            policies = reloaded.policies
+            policies.inherit(from: older)
+            server.setPolicies(policies.all)
+            closings.close(older)
             log.level = fresh.logLevel
             if Daemon.destination(fresh) != Daemon.destination(options) {
                 log.setDestination(Daemon.destination(fresh))

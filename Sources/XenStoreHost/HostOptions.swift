@@ -65,6 +65,9 @@ public struct HostOptions: Sendable {
     public var background = false
     /// What keeps the tree when the process ends; nil: nothing, and no module is asked.
     public var store: StoreChoice?
+    /// The access policies in their order, and where their modules are looked for.
+    public var policies: [PolicyChoice] = []
+    public var policySearch = ModuleSearch()
     /// Lines above this level are not logged.
     public var logLevel = LogLevel.info
     public var logDestination = LogDestination.standardError

@@ -11,6 +11,8 @@ import XenStoreTypes
 class HostWorld: World {
     private let hostLog: Log
     private let rings: Rings?
+    /// Has the configuration read again.
+    var reload: () -> Void = {}
     /// Why the last ring could not be attached.
     private(set) var lastFailure: HypervisorFailure?
 
@@ -72,6 +74,8 @@ class HostWorld: World {
     }
 
     override func log(_ level: LogLevel, _ line: Span<UInt8>) { hostLog.write(level, line) }
+
+    override func reloadConfiguration() { reload() }
 
     override func trace(_ line: Span<UInt8>) { hostLog.trace(line) }
 

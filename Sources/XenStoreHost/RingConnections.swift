@@ -153,6 +153,8 @@ final class RingConnections: EventSource {
     }
 
     private func publish(_ ring: Ring, _ slot: RingSlot) {
+        // What its guest has signalled while it waited was left out.
+        if isWaiting(ring) { rings.schedule(ring) }
         ring.slot = nil
         if slot.isRestarted {
             rings.restart(ring)

@@ -69,11 +69,13 @@ extension HostOptions {
     public init(_ options: DaemonOptions, builtIn: [BuiltInModule]) throws(StartFailure) {
         self.init()
         store = StoreChoice(options, builtIn: builtIn)
+        policies = options.configuration.policies.map { $0.placed(in: options.file) }
+        policySearch = ModuleSearch(options, builtIn: builtIn)
         hypervisor = try options.hypervisorChoice
         let configuration = options.configuration
         sockets = configuration.sockets.map {
             SocketOptions(
-                path: $0.path, readOnly: $0.readOnly, mode: $0.mode, owner: $0.owner, group: $0.group)
+                path: $0.path, readOnly: $0.readOnly, mode: $0.mode.value, owner: $0.owner, group: $0.group)
         }
         pidFile = configuration.pidFile
         background = !options.flags.noFork

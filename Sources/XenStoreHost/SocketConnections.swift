@@ -53,8 +53,8 @@ final class SocketConnections {
     var hasLateOutput: Bool { !late.isEmpty }
 
     /// Takes over a connected, non-blocking socket. Where the kernel has no memory to watch it, it is closed.
-    func add(_ descriptor: Int32, _ subject: Subject, readOnly: Bool) {
-        let connection = server.connect(subject, readOnly: readOnly)
+    func add(_ descriptor: Int32, _ subject: Subject, readOnly: Bool, peer: SocketPeer) {
+        let connection = server.connect(subject, readOnly: readOnly, peer: peer)
         let index = Int(connection.rawValue)
         if index >= slots.count {
             slots.append(contentsOf: repeatElement(Slot(), count: index + 1 - slots.count))

@@ -47,15 +47,13 @@ final class SocketListener: EventSource {
         }
     }
 
-    /// Binds with 0600, then sets owner, group and mode, then listens: nobody can connect too early.
+    /// Binds with 0600, then sets owner, group and mode, then listens: nobody can connect too early. The
+    /// file gets its mode from the socket; the umask, which other threads make files by, stays as it is.
     private static func publish(
         _ descriptor: Int32, _ path: SocketPath, _ options: SocketOptions
     ) throws(StartFailure) -> (dev_t, ino_t) {
-        let mask = umask(0o177)
-        let bound = path.withAddress { bind(descriptor, $0, $1) }
-        let code = errno
-        umask(mask)
-        guard bound == 0 else { throw StartFailure("socket \(options.path)", errno: code) }
+        let isBound = fchmod(descriptor, 0o600) == 0 && path.withAddress { bind(descriptor, $0, $1) } == 0
+        guard isBound else { throw StartFailure("socket \(options.path)", errno: errno) }
 
         var status = stat()
         let ownerSet =
@@ -125,6 +123,13 @@ final class SocketListener: EventSource {
                 + "\(loop.sockets.count) are connected, new ones must wait")
     }
 
+    /// The peer's groups beside its own.
+    private static func groups(_ client: Int32) -> [UInt32] {
+        withUnsafeTemporaryAllocation(of: gid_t.self, capacity: 65_536) { room in
+            [UInt32](room.prefix(linux_peer_groups(client, room.baseAddress, room.count)))
+        }
+    }
+
     /// Root and the daemon's own user speak for the daemon's domain; anybody else for himself
     /// (specification, section A, "Permissions").
     private func admit(_ client: Int32, _ loop: EventLoop) {
@@ -135,6 +140,9 @@ final class SocketListener: EventSource {
         }
         let privileged = user == 0 || user == ownUser
         let subject: Subject = privileged ? .domain(loop.server.configuration.domain) : .user(user)
-        loop.sockets.add(client, subject, readOnly: options.readOnly)
+        // Root's do not matter.
+        let groups = privileged ? [] : Self.groups(client)
+        let peer = SocketPeer(user: user, group: group, process: process, groups: groups)
+        loop.sockets.add(client, subject, readOnly: options.readOnly, peer: peer)
     }
 }

@@ -15,8 +15,8 @@ public final class RecordLog: @unchecked Sendable {
     static func successorName(_ name: String) -> String { name + ".new" }
 
     /// Changed with `lock` held, by the thread that appends.
-    private var tail: LogTail
-    private var isReplayed: Bool
+    @exclusivity(unchecked) private var tail: LogTail
+    @exclusivity(unchecked) private var isReplayed: Bool
     private let lock: UnsafeMutablePointer<pthread_mutex_t>
 
     /// Opens the log at `path`, or makes it, and locks it against other processes.

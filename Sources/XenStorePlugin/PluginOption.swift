@@ -31,6 +31,14 @@ public struct PluginOption: Hashable, Sendable {
         self.place = place
     }
 
+    /// The file that the value stands in, as `place` has it; nil: it is of none.
+    public var file: String? {
+        let parts = place.split(separator: ":", omittingEmptySubsequences: false)
+        guard parts.count > 2, UInt32(parts[parts.count - 1]) != nil, UInt32(parts[parts.count - 2]) != nil
+        else { return nil }
+        return parts.dropLast(2).joined(separator: ":")
+    }
+
     init(_ option: xenstore_option) {
         key = String(cString: option.key)
         value = String(cString: option.value)

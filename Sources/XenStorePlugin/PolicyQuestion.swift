@@ -23,6 +23,8 @@ public struct PolicyQuestion {
 
     /// The domain that the asking connection speaks for.
     public var domain: UInt16 { question.pointee.subject.domain }
+    /// The same; nil: a socket's peer that speaks for itself only.
+    public var speaksFor: UInt16? { Self.domain(question.pointee.subject.domain) }
     /// The domain that it may act for, if there is one.
     public var target: UInt16? { Self.domain(question.pointee.subject.target) }
     public var isPrivileged: Bool { has(subject: XENSTORE_SUBJECT_PRIVILEGED) }
@@ -32,6 +34,10 @@ public struct PolicyQuestion {
         guard has(subject: XENSTORE_SUBJECT_SOCKET) else { return nil }
         let subject = question.pointee.subject
         return (subject.uid, subject.gid, subject.pid)
+    }
+    /// The other groups of the socket's peer when it connected. Lent for the call.
+    public var groups: UnsafeBufferPointer<UInt32> {
+        UnsafeBufferPointer(start: question.pointee.groups, count: question.pointee.group_count)
     }
     /// Tells connections apart.
     public var connection: UInt64 { question.pointee.subject.connection }
@@ -54,6 +60,10 @@ public struct PolicyQuestion {
     public func component(_ position: Int) -> UnsafeRawBufferPointer {
         precondition(position >= 0 && position < componentCount)
         return Self.bytes(xenstore_component(question, position))
+    }
+    /// The domain that owns the node; nil if there is no node.
+    public var owner: UInt16? {
+        question.pointee.before_count > 0 ? question.pointee.before[0].domain : nil
     }
     /// The node's permissions, the owner's first; empty if there is no node.
     public var permissionsBefore: [Permission] {

@@ -87,7 +87,7 @@ extension DurableSimulation {
         }
         for (number, part) in parts.enumerated() {
             if number > 0 { try mayBeKilled(.afterFreeRecords) }
-            trace("frame for \(part.sequence)")
+            trace?("frame for \(part.sequence)")
             journal.append(part)
             journal[journal.count - 1].marks = marks(of: part.bytes)
             guard image.add(part.bytes.span) else { throw disagreement("a frame that is none") }
@@ -174,10 +174,7 @@ extension DurableSimulation {
             guard image.add(frame.bytes.span) else { throw disagreement("a frame that does not fit") }
             marks = frame.isAll ? frame.marks : marks.merging(frame.marks) { $1 }
         }
-        let told = marks.mapValues {
-            "\($0.index) ex \($0.line.executed) fed \($0.line.fed) epoch \($0.line.epoch)"
-        }
-        trace("RESTART at \(backend.sequence) of \(server.lastSequence), marks \(told)")
+        trace?("restarted with batch \(backend.sequence) of \(server.lastSequence)")
         try rollBack(marks)
         matcher.restart()
         (world.attachFailure, reference.attachFailure, unnoticed) = (nil, nil, nil)
@@ -251,9 +248,9 @@ extension DurableSimulation {
         reference.isReplaying = true
         var replay = Replay(self, checkpoint, marks)
         for index in checkpoint.index..<past.log.count {
-            let fate = replay.happensAgain(past.log[index], index) ? "again" : "LOST"
-            trace("\(fate) \(index) \("\(past.log[index])".prefix(300))")
-            if replay.happensAgain(past.log[index], index) {
+            let stands = replay.happensAgain(past.log[index], index)
+            trace?("\(stands ? "stands" : "is lost"): \(past.log[index])")
+            if stands {
                 try replay.repeat(past.log[index])
             } else {
                 past.log[index] = .lost

@@ -114,10 +114,10 @@ public final class DurableSimulation {
     }
 
     struct Killed: Error {}
-    nonisolated(unsafe) public static var traces = false
-    func trace(_ t: @autoclosure () -> String) { if Self.traces { print("    turn \(turn): \(t())") } }
 
     public let world = TestWorld(domains: [0])
+    /// Gets a line for whatever happens, to see what a failing run does.
+    let trace: ((String) -> Void)?
     public internal(set) var reference = ReferenceStore()
     public internal(set) var server: Server
     public internal(set) var backend = TestBackend()
@@ -155,7 +155,8 @@ public final class DurableSimulation {
     public static let peerCount = hostPeers + guests
 
     /// `seed` decides the quotas, not the steps.
-    public init(seed: UInt64) throws {
+    public init(seed: UInt64, trace: ((String) -> Void)? = nil) throws {
+        self.trace = trace
         random = SplitMix64(seed: seed)
         world.canIntroduce = true
         reference.hasHypervisor = true
@@ -211,7 +212,7 @@ public final class DurableSimulation {
     public func run(_ steps: [DurableStep]) throws {
         for (number, step) in steps.enumerated() {
             do {
-                if Self.traces { print("step \(number): \(step)") }
+                trace?("step \(number): \(step)")
                 try take(step)
             } catch var found as Disagreement {
                 found.step = number
@@ -240,7 +241,7 @@ public final class DurableSimulation {
     func mayBeKilled(_ moment: Moment) throws {
         guard let first = armed.first, first.turns <= 0, first.moment == moment else { return }
         armed.removeFirst()
-        trace("KILLED \(moment)")
+        trace?("killed \(moment)")
         throw Killed()
     }
 }

@@ -145,7 +145,7 @@ extension DurableSimulation {
             if isSame { peer.line.fed += count }
             if !isWhole { continue }
             if isSame { (peer.line.executed, peer.line.fed) = (peer.line.executed + 1, 0) }
-            trace("peer \(peer.key) carries out \(head.message.map { "\($0)" } ?? "oversized") gen")
+            trace?("peer \(peer.key): \(head.message.map { "\($0)" } ?? "oversized")")
             if let message = head.message { reference.handle(peer.key, message) } else { try breakOff(peer) }
             // A reservation would make others wait; tests of their own cover that.
             if let deadline = server.nextDeadline, deadline <= now + 20_000_000 {
@@ -270,7 +270,7 @@ extension DurableSimulation {
         for domain in rings.keys.sorted() {
             guard let ring = rings[domain], let slot = ring.slot else { continue }
             if !server.isFinal(ring.connection) { continue }
-            trace("publish \(domain) \(slot)")
+            trace?("publish \(domain) \(slot)")
             if slot.isRestarted {
                 show(ring)
             } else if ring.isActive {
@@ -317,7 +317,7 @@ extension DurableSimulation {
             }
             if messages.isEmpty { continue }
             peer.line.stream += messages
-            trace("peer \(peer.key) queued \(messages)")
+            trace?("peer \(peer.key) queued \(messages)")
             peer.line.queued += messages.map(\.bytes.count)
             reference.addUnsent(peer.key, messages)
         }

@@ -44,7 +44,9 @@ private func check(_ configuration: Configuration) {
     precondition(Set(configuration.sockets.map(\.path)).count == configuration.sockets.count)
     for socket in configuration.sockets {
         precondition(socket.path.hasPrefix("/") && socket.path.utf8.count <= 107)
-        precondition(socket.mode & 0o077 == 0 && socket.mode <= 0o777)
+        let isOwners = socket.mode.value & 0o077 == 0
+        precondition(isOwners || !configuration.policies.isEmpty)
+        precondition(socket.mode.value <= 0o777)
     }
     precondition(configuration.transactions.snapshotMemory >= 64 << 10)
     precondition(configuration.domain.rawValue < 0x7FF0 && configuration.privilegedDomain.rawValue < 0x7FF0)

@@ -103,23 +103,21 @@ public struct StoreRecord {
         precondition(key.count >= 1 && key.count <= keyMax && permissionCount <= 0xFFFF)
         let used = headSize + 4 * permissionCount + key.count + value.count
         let size = padded(used)
-        append(UInt32(size), to: &batch)
-        batch.append(kind.rawValue)
-        batch.append(0)
-        append(UInt16(permissionCount), to: &batch)
-        append(UInt16(key.count), to: &batch)
-        append(UInt16(0), to: &batch)
-        append(UInt32(value.count), to: &batch)
-        append(generation, to: &batch)
+        // Few appends: they are most of what a record costs.
+        let head = (
+            UInt32(truncatingIfNeeded: size), kind.rawValue, UInt8(0), UInt16(permissionCount),
+            UInt16(key.count), UInt16(0), UInt32(value.count), generation
+        )
+        append(head, to: &batch)
         for position in 0..<permissionCount {
             let entry = permission(position)
-            append(entry.domain.rawValue, to: &batch)
-            batch.append(entry.mode.rawValue)
-            batch.append(entry.ignored ? 1 : 0)
+            append((entry.domain.rawValue, entry.mode.rawValue, UInt8(entry.ignored ? 1 : 0)), to: &batch)
         }
         batch.append(contentsOf: key)
         batch.append(contentsOf: value)
-        batch.append(contentsOf: repeatElement(0, count: size - used))
+        withUnsafeBytes(of: UInt64(0)) { zeros in
+            batch.append(contentsOf: UnsafeRawBufferPointer(rebasing: zeros[..<(size - used)]))
+        }
     }
 
     @inlinable static func append<Number: BitwiseCopyable>(_ number: Number, to batch: inout [UInt8]) {

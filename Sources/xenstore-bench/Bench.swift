@@ -18,6 +18,9 @@ struct Bench: ParsableCommand {
             to a daemon that is started, and for one that runs the directory follows the socket. They make \
             domains from 1 on, with nodes below /local/domain, /vm and /libxl, and remove them.
 
+            The policed scenarios compare a daemon with access policies, the first target, with the same \
+            without; they are measured only where they are named.
+
             Scenarios: \(Scenario.all.map(\.name).joined(separator: " ")).
             """)
 
@@ -43,6 +46,13 @@ struct Bench: ParsableCommand {
     @Option(help: "How much of everything: full, or small for a look whether it runs.")
     var scale = ScaleName.full
 
+    @Option(
+        name: .customLong("write-rules"),
+        help: ArgumentHelp(
+            "Write a thousand rules for the policed scenarios to this file, measure nothing.",
+            valueName: "file"))
+    var rulesFile: String?
+
     @Flag(help: "Print a Markdown table.")
     var markdown = false
 
@@ -66,12 +76,14 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
+        if let rulesFile { return try PolicyRules.write(to: rulesFile) }
         Process.allowManyFiles()
         if let client = clientCPU ?? cpu { try Process.own.pin(to: client) }
         var comparison = Comparison(
             targets.isEmpty ? [.besideThisProgram()] : targets, cpu: cpu,
             scale: scale == .full ? .full : .small, rounds: rounds)
-        for scenario in Scenario.all where scenarios.isEmpty || scenarios.contains(scenario.name) {
+        for scenario in Scenario.all
+        where scenarios.isEmpty ? !scenario.isSpecial : scenarios.contains(scenario.name) {
             comparison.run(scenario)
         }
         print(conditions + "\n")

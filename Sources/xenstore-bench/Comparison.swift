@@ -10,16 +10,21 @@ struct Findings {
         var bound: Bound?
         /// `values[target][round]`; nil where the measurement failed.
         var values: [[Double?]]
+        /// How many of the targets are measured; the others stay out.
+        var measured: Int
     }
 
     var title: String
     private(set) var lines: [Line] = []
     private let targets: Int
+    /// How many of them take part.
+    private let measured: Int
     private let rounds: Int
 
-    init(_ title: String, targets: Int, rounds: Int) {
+    init(_ title: String, targets: Int, measured: Int? = nil, rounds: Int) {
         self.title = title
         self.targets = targets
+        self.measured = measured ?? targets
         self.rounds = rounds
     }
 
@@ -31,7 +36,7 @@ struct Findings {
                 lines.append(
                     Line(
                         name: figure.name, unit: figure.unit, bound: figure.bound,
-                        values: [[Double?]](repeating: none, count: targets)))
+                        values: [[Double?]](repeating: none, count: targets), measured: measured))
             }
             lines[index ?? lines.count - 1].values[target][round] = figure.value
         }
@@ -39,6 +44,10 @@ struct Findings {
 }
 
 extension Findings.Line {
+    func text(of target: Int) -> String {
+        target < measured ? value(of: target).map(unit.text) ?? "failed" : ""
+    }
+
     func value(of target: Int) -> Double? { median(values[target].compactMap { $0 }) }
 
     /// The first target's by the second's.
@@ -82,10 +91,12 @@ struct Comparison {
     /// The targets by turns, `rounds` times (A B A B). A failure is kept, and ends its target's rounds.
     mutating func run(_ scenario: Scenario) {
         let rounds = min(rounds, scenario.mostRounds)
-        var found = Findings(scenario.title, targets: targets.count, rounds: rounds)
         var failed: Set<Int> = []
+        let measured = scenario.isOursAlone ? targets.prefix(1) : targets[...]
+        var found = Findings(
+            scenario.title, targets: targets.count, measured: measured.count, rounds: rounds)
         for round in 0..<rounds {
-            for (index, target) in targets.enumerated() where !failed.contains(index) {
+            for (index, target) in measured.enumerated() where !failed.contains(index) {
                 say("\(scenario.name) \(round + 1)/\(rounds): \(target.name)")
                 do throws(Failure) {
                     let daemon = try Daemon(target.source, cpu: cpu)
@@ -105,7 +116,7 @@ struct Comparison {
         table.numeric = Set(2...(targets.count + 2))
         for found in findings {
             for (index, line) in found.lines.enumerated() {
-                let values = targets.indices.map { line.value(of: $0).map(line.unit.text) ?? "failed" }
+                let values = targets.indices.map { line.text(of: $0) }
                 let verdict = line.isComparable ? line.isMet.map { $0 ? "met" : "NOT MET" } : "no peer"
                 table.rows.append(
                     [index == 0 ? found.title : "", line.name] + values

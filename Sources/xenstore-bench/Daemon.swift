@@ -7,14 +7,14 @@ final class Daemon {
     /// All nodes that we make are below this one.
     static let root = "/bench"
 
-    let process: Process
+    private(set) var process: Process
     let socket: String
     /// The CPU that it runs on, where it was bound to one.
     let cpu: Int?
     /// The simulated host whose domains' rings it serves, if it has one.
     private let host: SimulatedHost?
-    /// Its run directory, where we started it.
-    private let directory: String?
+    /// The shell command and the run directory that we started it with.
+    private let started: (command: String, directory: String)?
     /// It was our child, and its id may be another's by now.
     private var isReaped = false
 
@@ -22,26 +22,33 @@ final class Daemon {
     ///
     /// A daemon of our own runs with XENSTORED_RUNDIR naming an empty directory (but for a simulated host in
     /// it, which SIMXEN_DIR names), must put `socket` there within ten seconds, and must not go into the
-    /// background. Either runs on `cpu` from then on, if one is named.
-    init(_ source: TargetArgument.Source, cpu: Int?) throws(Failure) {
+    /// background. Either runs on `cpu` from then on, if one is named. `store` is the backend that keeps the
+    /// tree of a daemon of our own, if it takes such a configuration: in the file `store` of that directory.
+    init(_ source: TargetArgument.Source, cpu: Int?, store: String? = nil) throws(Failure) {
         self.cpu = cpu
         switch source {
         case .running(let pid, let path, let simulated):
             process = Process(pid: pid)
             socket = path
-            directory = nil
+            started = nil
             if let simulated { host = try SimulatedHost(at: simulated) } else { host = nil }
             // What a run that was interrupted left there.
             try connect().call(.remove, Daemon.root + "\0")
-        case .command(let command):
+        case .command(var command):
             let directory = try Daemon.emptyDirectory()
-            self.directory = directory
+            if let store {
+                try Daemon.write(
+                    "store: {backend: \(store), options: {path: \(directory)/store}}\n",
+                    to: directory + "/store.yaml")
+                command += " --config \(directory)/store.yaml"
+            }
+            started = (command, directory)
             socket = directory + "/socket"
             host = try SimulatedHost.make(at: directory + "/sim")
             process = Process(pid: try Daemon.spawn(command, directory))
         }
         do throws(Failure) {
-            if case .command(let command) = source { try waitForSocket(command) }
+            if started != nil { try waitForAnswer() }
             if let cpu { try process.pin(to: cpu) }
         } catch {
             stop()
@@ -70,10 +77,38 @@ final class Daemon {
         try RingTransport(of: domain, on: simulatedHost())
     }
 
+    /// The same command with a store that keeps its tree, for what must be measured beside this daemon.
+    func beside(store: String) throws(Failure) -> Daemon {
+        guard let started else { throw Failure("a store is measured where the target is a command") }
+        // Ours, but for what `init` adds to it.
+        return try Daemon(.command(started.command), cpu: cpu, store: store)
+    }
+
+    /// Kills a daemon of our own and starts it again where it was. Returns the nanoseconds from its start to
+    /// its first answer.
+    func restart() throws(Failure) -> UInt64 {
+        guard let started else { throw Failure("only a daemon that is given as a command is killed") }
+        kill(process.pid, SIGKILL)
+        guard hasEnded(within: 10) else { throw Failure("the daemon does not die") }
+        let start = now()
+        process = Process(pid: try Daemon.spawn(started.command, started.directory))
+        isReaped = false
+        if let cpu { try process.pin(to: cpu) }
+        try waitForAnswer()
+        return now() - start
+    }
+
+    /// The size of the file that keeps the tree, in bytes.
+    func storeSize() throws(Failure) -> UInt64 {
+        var status = stat()
+        guard let started, stat(started.directory + "/store", &status) == 0 else { throw .call("stat store") }
+        return UInt64(status.st_size)
+    }
+
     /// Leaves a daemon without our nodes and domains, or ends it if it is ours: by SIGTERM, and SIGKILL two
     /// seconds later.
     func stop() {
-        guard let directory else { return leave() }
+        guard let directory = started?.directory else { return leave() }
         if !isReaped { kill(process.pid, SIGTERM) }
         if !hasEnded(within: 2) {
             kill(process.pid, SIGKILL)
@@ -95,14 +130,18 @@ final class Daemon {
         }
     }
 
-    private func waitForSocket(_ command: String) throws(Failure) {
-        for _ in 0..<1000 {
-            if (try? connect()) != nil { return }
+    private func waitForAnswer() throws(Failure) {
+        guard let started else { return }
+        for _ in 0..<10_000 {
+            if let connection = try? connect() {
+                try connection.call(.getDomainPath, "0\0")
+                return
+            }
             if hasEnded(within: 0) { break }
-            usleep(10_000)
+            usleep(1000)
         }
-        let said = readFile(directory! + "/bench-output") ?? ""
-        throw Failure("'\(command)' does not listen on $XENSTORED_RUNDIR/socket\n\(said)")
+        let said = readFile(started.directory + "/bench-output") ?? ""
+        throw Failure("'\(started.command)' does not listen on $XENSTORED_RUNDIR/socket\n\(said)")
     }
 
     /// Whether the child is gone (it is reaped here), waiting for it for some seconds.
@@ -112,6 +151,14 @@ final class Daemon {
             isReaped = waitpid(process.pid, nil, WNOHANG) != 0
         }
         return isReaped
+    }
+
+    private static func write(_ text: String, to path: String) throws(Failure) {
+        let file = open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600)
+        guard file >= 0 else { throw .call(path) }
+        defer { close(file) }
+        let bytes = Array(text.utf8)
+        guard Glibc.write(file, bytes, bytes.count) == bytes.count else { throw .call(path) }
     }
 
     private static func emptyDirectory() throws(Failure) -> String {

@@ -2,7 +2,7 @@
 
 import XenStoreTypes
 
-private let perDirectory = 1000
+let perDirectory = 1000
 private let outstanding = 32
 /// What still counts as a flat cost: CPU caches are no part of the promise, growing lists and long chains
 /// are.
@@ -100,7 +100,7 @@ extension Daemon {
     /// Makes directories of `perDirectory` nodes (themselves included) below `/bench/nodes` until there are
     /// `count`, or until `scale.buildSeconds` have passed. Returns what each cost the daemon, in nanoseconds
     /// of CPU.
-    fileprivate func makeDirectories(
+    func makeDirectories(
         _ count: Int, on connection: Connection, _ scale: Scale
     ) throws(Failure) -> [UInt64] {
         try steps(count, of: perDirectory - 1, on: connection, scale.buildSeconds) { index, bytes in
@@ -111,7 +111,7 @@ extension Daemon {
 
     /// Sends `count` times `size` requests, numbered through, but begins no step after `seconds`. Returns
     /// each step's cost in nanoseconds of the daemon's CPU.
-    fileprivate func steps(
+    func steps(
         _ count: Int, of size: Int, on connection: Connection, _ seconds: Double,
         request: (Int, inout RequestBytes) -> Void
     ) throws(Failure) -> [UInt64] {
@@ -134,6 +134,6 @@ extension Daemon {
 
 private func growth(_ before: UInt64, _ after: UInt64) -> Double { Double(after) - Double(before) }
 
-private func mean(_ costs: [UInt64], _ step: Int) -> Double {
+func mean(_ costs: [UInt64], _ step: Int) -> Double {
     Double(costs.reduce(0, +)) / Double(max(costs.count * step, 1))
 }

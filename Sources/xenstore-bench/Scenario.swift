@@ -36,6 +36,10 @@ struct Scenario: Sendable {
     var title: String
     /// More rounds than this are not worth their time.
     var mostRounds = Int.max
+    /// Compares a daemon with itself, in ways that only ours knows: the first target alone is measured.
+    var isOursAlone = false
+    /// Measured only where `--scenario` names it.
+    var isSpecial = false
     /// Measures a daemon that holds none of our nodes. It need not clean up.
     var measure: @Sendable (Daemon, Scale) throws(Failure) -> [Figure]
 
@@ -46,6 +50,8 @@ struct Scenario: Sendable {
         .nodes, .tree, .directory,
         .ringRead, .ringWrite, .ringBatches,
         .domains, .machines,
+        .appendLog, .tdbFile,
+        .policedRead, .policedWrite, .policedRingWrite,
     ]
 }
 

@@ -1,7 +1,13 @@
 // The modules that need no file, as in the daemon.
 
 import AppendLogStore
+import AuditTrail
 import MemoryStore
+import PathRulesFile
+import RateLimit
+import TypeLabelsFile
 import XenStoreHost
 
-let builtInModules = [BuiltInModule(memoryStore.pointer), BuiltInModule(appendLogStore.pointer)]
+let builtInModules = [memoryStore, appendLogStore, pathRules, typeLabels, rateLimit, auditTrail].map {
+    BuiltInModule($0.pointer)
+}

@@ -1,4 +1,5 @@
-// xenstore-conformance: tries what every store backend must be proof against on one of them.
+// xenstore-conformance: tries what every store backend must be proof against, or what every access policy
+// must keep to, on one of them.
 
 import ArgumentParser
 import Glibc
@@ -10,11 +11,15 @@ import XenStoreTestKit
 struct ConformanceCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "xenstore-conformance",
-        abstract: "Try what every store backend must be proof against on one of them.",
+        abstract: "Try on a module what every store backend, or every access policy, must be proof against.",
         discussion: """
-            The backend runs in processes that are killed, and whose disk fails at every call; after each, \
+            A backend runs in processes that are killed, and whose disk fails at every call; after each, \
             what is left must be the state after some batch that was offered, and nothing that was final \
-            may be missing. Example: xenstore-conformance ./libxenstore-mine.so -o path=@DIR@/store
+            may be missing. A policy is asked thousands of questions, usual and hostile ones: its answers \
+            must be ones that there are and depend on the questions alone, dry runs must change nothing, \
+            and what a question costs must grow with its path's length only. Examples:
+            xenstore-conformance /home/me/libxenstore-mine.so -o path=@DIR@/store
+            xenstore-conformance path-rules -o file=/etc/xen/policies/hardened-guests.yaml
             """)
 
     @Argument(help: "The module: its name, or the absolute path of a shared object.")
@@ -34,8 +39,11 @@ struct ConformanceCommand: ParsableCommand {
     @Option(help: "What the histories are made of.")
     var seed: UInt64 = 1
 
-    @Option(help: "Batches of a history.")
+    @Option(help: "Batches of a history, for a backend.")
     var batches = 60
+
+    @Option(help: "Questions of a series, for a policy.")
+    var questions = 5000
 
     @Option(help: "Runs for each kind of fault.")
     var runs = 40
@@ -54,9 +62,30 @@ struct ConformanceCommand: ParsableCommand {
         var template = Array("/tmp/xenstore-conformance.XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { throw ValidationError("cannot make a directory in /tmp") }
         let directory = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+        do {
+            let found = try choice.search.find(choice.backend)
+            if found.isPolicy { try tryPolicy(found, directory) } else { try tryBackend(directory) }
+        } catch let error as ValidationError {
+            removeTree(directory)
+            throw error
+        } catch {
+            print("FAILED: \(error)\nwhat is left: \(directory)")
+            throw ExitCode(1)
+        }
+        removeTree(directory)
+        print("\(module) passed")
+    }
+
+    private func tryPolicy(_ found: Module, _ directory: String) throws {
+        var kit = PolicyConformance(found, choice.options, directory: directory, seed: seed)
+        kit.questions = questions
+        kit.progress = { print($0) }
+        try kit.run()
+    }
+
+    private func tryBackend(_ directory: String) throws {
         guard let program = Self.program else { throw ValidationError("/proc/self/exe cannot be read") }
-        let beside = program.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
-        var library: String? = faults ?? "\(beside)/libxenstore-faults.so"
+        var library: String? = faults ?? "\(Self.directory(of: program))/libxenstore-faults.so"
         if let path = library, access(path, R_OK) != 0 {
             if faults != nil { throw ValidationError("\(path) cannot be read") }
             print("\(path) is not there: no faults are given, only kills")
@@ -69,14 +98,11 @@ struct ConformanceCommand: ParsableCommand {
         kit.batches = batches
         kit.runsOfEachKind = runs
         kit.progress = { print($0) }
-        do {
-            try kit.run()
-        } catch {
-            print("FAILED: \(error)\nwhat is left: \(directory)")
-            throw ExitCode(1)
-        }
-        removeTree(directory)
-        print("\(module) passed")
+        try kit.run()
+    }
+
+    private static func directory(of program: String) -> String {
+        program.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" }
     }
 
     private static var program: String? {
@@ -86,7 +112,8 @@ struct ConformanceCommand: ParsableCommand {
             ? String(decoding: bytes[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self) : nil
     }
 
-    private func runWorker() -> Int32 {
+    /// The module with its options, and where it is looked for.
+    private var choice: StoreChoice {
         var choice = StoreChoice()
         choice.backend = Placed(module)
         choice.options = options.map { option in
@@ -95,14 +122,14 @@ struct ConformanceCommand: ParsableCommand {
         }
         choice.search.builtIn = builtInModules
         if let modules { choice.search.directories = [modules] }
-        if let program = Self.program {
-            choice.search.directories.append(
-                program.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
-        }
-        let status = BackendWorker(
+        if let program = Self.program { choice.search.directories.append(Self.directory(of: program)) }
+        return choice
+    }
+
+    private func runWorker() -> Int32 {
+        BackendWorker(
             choice, BackendHistory(seed: seed, batches: batches), last: last ?? batches, hold: hold
         ).run()
-        return status
     }
 }
 

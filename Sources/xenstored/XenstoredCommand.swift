@@ -6,8 +6,12 @@
 
 import AppendLogStore
 import ArgumentParser
+import AuditTrail
 import Glibc
 import MemoryStore
+import PathRulesFile
+import RateLimit
+import TypeLabelsFile
 import XenStore
 import XenStoreHost
 import XenStoreTypes
@@ -162,9 +166,9 @@ struct XenstoredCommand: ParsableCommand {
     var privilegedDomain: DomainID?
 
     /// The modules that need no file.
-    static let builtIn = [
-        BuiltInModule(memoryStore.pointer), BuiltInModule(appendLogStore.pointer),
-    ]
+    static let builtIn = [memoryStore, appendLogStore, pathRules, typeLabels, rateLimit, auditTrail].map {
+        BuiltInModule($0.pointer)
+    }
 
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
@@ -172,6 +176,7 @@ struct XenstoredCommand: ParsableCommand {
 extension XenstoredCommand {
     /// Does what `arguments` (without the program's name) ask. Returns the exit status.
     static func main(_ arguments: [String]) -> Int32 {
+        if let status = policyCommand(arguments, builtIn) { return status }
         do {
             let command = try parse(try OptionForm.canonical(arguments))
             let options = try command.daemonOptions()
@@ -185,6 +190,8 @@ extension XenstoredCommand {
                 return 0
             }
             _ = try StoreChoice(options, builtIn: builtIn).module()
+            let search = ModuleSearch(options, builtIn: builtIn)
+            for policy in options.configuration.policies { _ = try policy.find(search) }
             guard command.checkConfiguration else { return runDaemon(options, builtIn: builtIn) }
             print("\(command.configurationFile ?? options.file ?? "no configuration file, the defaults"): ok")
             return 0

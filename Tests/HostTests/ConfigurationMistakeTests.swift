@@ -18,8 +18,8 @@ import Testing
     }
 
     static let topKeys =
-        "hypervisor, xen, simulated, sockets, store, modules, quotas, transactions, log, pid-file, domain, "
-        + "privileged-domain"
+        "hypervisor, xen, simulated, sockets, store, modules, policies, quotas, transactions, log, pid-file, "
+        + "domain, privileged-domain"
     static let socketKeys = "path, mode, owner, group, read-only"
     static let bytes = "such as 2048, 64KiB, 10MiB or 1GiB"
 
@@ -75,7 +75,12 @@ import Testing
             "sokets: []",
             "f:1:1: found the unknown key \"sokets\" (did you mean \"sockets\"?), expected one of: \(topKeys)"
         ),
-        Bad("policies: []", "f:1:1: found the unknown key \"policies\", expected one of: \(topKeys)"),
+        Bad("policy: []", "f:1:1: found the unknown key \"policy\", expected one of: \(topKeys)"),
+        Bad("policies: 1", "f:1:11: found \"1\", expected a list of 0 to 16 mappings"),
+        Bad(
+            "policies: [{module: a, option: {}}]",
+            "f:1:24: found the unknown key \"option\" (did you mean \"options\"?), "
+                + "expected one of: module, options"),
         Bad(
             "\"a\\u001b[2J\\\"\": 1",
             "f:1:1: found the unknown key \"a\\u{1B}[2J\\\"\", expected one of: \(topKeys)"),
@@ -234,8 +239,12 @@ import Testing
         Bad(
             "sockets: [{path: /a, mode: '0660'}]",
             "f:1:28: found the mode \"0660\", expected nothing for group "
-                + "and others, such as \"0600\": who else may connect needs an access policy to say what "
-                + "they may do, and this release has none"),
+                + "and others, such as \"0600\", while there are no policies: what others may do is for "
+                + "policies to say"),
+        Bad(
+            "policies: []\nsockets:\n- path: /a\n- path: /b\n  mode: '0606'",
+            "f:5:9: found the mode \"0606\", expected nothing for group and others, such as \"0600\", while "
+                + "there are no policies: what others may do is for policies to say"),
         Bad(
             "sockets: [{path: /a, owner: bob}]",
             "f:1:29: found \"bob\", expected none, the name of a user of "

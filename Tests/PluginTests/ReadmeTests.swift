@@ -1,9 +1,13 @@
 // Do the READMEs under Plugins/ list the options that their modules have, with their defaults?
 
 import AppendLogStore
+import AuditTrail
 import Foundation
 import MemoryStore
+import PathRulesFile
+import RateLimit
 import Testing
+import TypeLabelsFile
 import XenStoreHost
 import XenStoreTestKit
 
@@ -12,6 +16,10 @@ import XenStoreTestKit
     static let modules = [
         ("MemoryStore", BuiltInModule(memoryStore.pointer)),
         ("AppendLogStore", BuiltInModule(appendLogStore.pointer)),
+        ("PathRules", BuiltInModule(pathRules.pointer)),
+        ("AuditTrail", BuiltInModule(auditTrail.pointer)),
+        ("RateLimit", BuiltInModule(rateLimit.pointer)),
+        ("TypeLabels", BuiltInModule(typeLabels.pointer)),
     ]
 
     @Test(arguments: modules) func theOptionsAreThoseOfTheReadme(folder: String, module: BuiltInModule) throws

@@ -12,8 +12,8 @@ import XenStoreTypes
 
 @Suite struct DirectedTests {
     /// A host with a daemon, and the domains 1 and 2 introduced.
-    private static func start() throws -> TortureHost {
-        let host = try TortureHost(store: TortureTests.store(0))
+    private static func start(_ seed: UInt64 = 0) throws -> TortureHost {
+        let host = try TortureHost(store: TortureTests.store(seed))
         for id: UInt16 in 1...2 { try host.host.create(DomainID(id)) }
         try host.start()
         let asker = Asker(try host.connect())
@@ -56,6 +56,26 @@ import XenStoreTypes
         #expect(try asker.ask(.setPermissions, ["/new", "n2"]) == "OK|")
         let guest = try SimulatedGuest(host.host, 1, exists: true)
         #expect(guest.text(.read, "/new\0") == "EACCES|")
+        try Self.end(host)
+    }
+
+    /// A guest may make room in a full ring while the daemon waits for the store, and will not say so twice.
+    @Test func roomThatIsMadeWhileABatchIsOnItsWayIsSeen() throws {
+        // The store syncs every batch, which takes its time.
+        let host = try Self.start(2)
+        let asker = Asker(try host.connect())
+        #expect(try asker.ask(.makeDirectory, ["/local/domain/1"]) == "OK|")
+        #expect(try asker.ask(.setPermissions, ["/local/domain/1", "n1"]) == "OK|")
+        let guest = Speaker("domain 1", root: "/local/domain/1", isHome: true, permissions: ["n1"])
+        guest.end = RingEnd(try SimulatedGuest(host.host, 1, exists: true))
+        guest.ask(.write("a", [UInt8](repeating: 7, count: 900)))
+        for round in 0..<300 {
+            guest.ask(.write("b", Array("\(round)".utf8)))
+            guest.ask(.read("a"))
+        }
+        let deadline = instant() + 30_000_000_000
+        while !guest.isQuiet && instant() < deadline { try guest.step(limit: .max) }
+        #expect(guest.isQuiet, "replies are missing: \(guest.asked.count)")
         try Self.end(host)
     }
 

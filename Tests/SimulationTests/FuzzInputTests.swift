@@ -28,3 +28,36 @@ import XenStoreTypes
     let bytes = (0..<3000).map { _ in UInt8(random.below(256)) }
     bytes.withUnsafeBufferPointer(fuzzRequests)
 }
+
+/// True records and frames with bytes flipped, cut off, left out and put in.
+@Test(arguments: UInt64(0)..<20) func damagedStores(seed: UInt64) throws {
+    let (records, frames) = try storeSeeds(seed)
+    records.withUnsafeBufferPointer(fuzzRecords)
+    frames.withUnsafeBufferPointer(fuzzSessions)
+    var random = SplitMix64(seed: seed)
+    for round in 0..<200 {
+        let isRecords = round % 2 == 0
+        var bytes = isRecords ? records : frames
+        for _ in 0...random.below(8) {
+            let place = random.below(bytes.count)
+            switch random.below(5) {
+            case 0: bytes.removeSubrange(place..<min(place + 1 + random.below(40), bytes.count))
+            case 1: bytes.insert(contentsOf: bytes[..<random.below(bytes.count)], at: place)
+            case 2: bytes.removeLast(random.below(bytes.count / 4))
+            default: bytes[place] = UInt8(random.below(256))
+            }
+        }
+        if isRecords {
+            bytes.withUnsafeBufferPointer(fuzzRecords)
+        } else {
+            bytes.withUnsafeBufferPointer(fuzzSessions)
+        }
+    }
+}
+
+@Test(arguments: UInt64(0)..<200) func inventedStores(seed: UInt64) {
+    var random = SplitMix64(seed: seed)
+    let bytes = (0..<2000).map { _ in UInt8(random.chance(40) ? 0 : random.below(256)) }
+    bytes.withUnsafeBufferPointer(fuzzRecords)
+    bytes.withUnsafeBufferPointer(fuzzSessions)
+}

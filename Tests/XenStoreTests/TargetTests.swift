@@ -60,6 +60,20 @@ import XenStoreTypes
         #expect(guest.ask(.read, ["/own"]) == "x")
     }
 
+    /// A device model in a domain of its own hears of the end of what its guest owned.
+    @Test func aTargetsNodesGoBeforeTheTarget() {
+        #expect(toolstack.ask(.introduce, ["3", "1", "3"]) == "OK")
+        let model = Client(server, domain: 4)
+        #expect(toolstack.ask(.setTarget, ["4", "3"]) == "OK")
+        #expect(model.ask(.watch, ["/own", "token"]) == "OK")
+        _ = model.takeEvents()
+        world.domains?[DomainID(3)] = nil
+        server.domainsChanged()
+        #expect(model.takeEvents().map(\.strings) == [["/own", "token"]])
+        #expect(model.ask(.read, ["/named"]) == "EACCES")
+        #expect(server.checkInvariants() == 0)
+    }
+
     /// Domain ids are reused: who had a domain for a target has no rights to what the next one owns.
     @Test func aTargetEndsWithTheTargetsRing() {
         let guest = Client(server, domain: 3)

@@ -16,14 +16,18 @@ final class TestServer {
     let control: Client
     private(set) var now: UInt64 = 100 * second
 
-    init(_ adjust: (inout ServerConfiguration) -> Void = { _ in }) {
+    /// `backend`: empty, and with batch 1 when this is done.
+    init(backend: TestBackend? = nil, _ adjust: (inout ServerConfiguration) -> Void = { _ in }) {
         var configuration = ServerConfiguration()
         configuration.hashSeed = (7, 8)
         adjust(&configuration)
-        server = Server(configuration, world: world)
+        server = Server(configuration, world: world, backend: backend)
         server.advance(to: now)
+        if backend != nil { _ = server.recover([], sequence: 0) }
         control = Client(server, domain: 0)
         _ = control.request(.setPermissions, ["/", "b0"])
+        server.commit()
+        _ = control.drain()
     }
 
     func pass(_ time: UInt64) {

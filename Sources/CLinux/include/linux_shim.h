@@ -29,6 +29,13 @@ int linux_accept(int listener);
 /* The peer of a connected Unix socket, as it was at connect time. Returns 0, or -1 with errno. */
 int linux_peer(int fd, pid_t *pid, uid_t *uid, gid_t *gid);
 
+/*
+ * The supplementary groups of the process at the other end of a Unix socket, when it connected
+ * (SO_PEERGROUPS). At most `room` of them are stored. Returns how many; 0 where there are none, or where
+ * there are more.
+ */
+size_t linux_peer_groups(int fd, gid_t *groups, size_t room);
+
 /* pipe2(2) with O_CLOEXEC: the reading end, the writing end. Returns 0, or -1 with errno. */
 int linux_pipe(int ends[2]);
 

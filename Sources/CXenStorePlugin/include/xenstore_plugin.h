@@ -422,6 +422,8 @@ struct xenstore_question {
 	size_t argument_count;
 	uint16_t object, second_object; /* SET_TARGET: the domain, and its target to be */
 	uint32_t reserved;
+	const uint32_t *groups; /* the other groups of the socket's peer when it connected */
+	size_t group_count;
 };
 
 /* Component n of a question's path, n below component_count. */

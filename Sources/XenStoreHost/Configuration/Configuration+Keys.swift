@@ -19,6 +19,9 @@ extension Configuration {
                 check: Socket.check),
             Key("store", \.store, keys: Store.keys),
             Key("modules", \.modules, keys: Modules.keys),
+            Key(
+                "policies", \.policies, blank: PolicyChoice(Placed("")), keys: PolicyChoice.keys,
+                lengths: 0...16, check: PolicyChoice.check),
             Key("quotas", \.quotas, keys: QuotaLimits.keys),
             Key("transactions", \.transactions, keys: Transactions.keys),
             Key("log", \.log, keys: Log.keys),
@@ -71,12 +74,21 @@ extension Configuration.Socket {
                 place, found: "the socket \(quoted(socket.path)) again", expected: "another path")
         }
     }
+
+    /// Notes a mode that lets others than the owner connect while no policy says what they may do
+    /// (specification, end of section A).
+    func checkMode(isAlone: Bool, _ mistakes: inout MistakeList) {
+        guard isAlone, mode.value & 0o077 != 0, let place = mode.place else { return }
+        let digits = String(mode.value, radix: 8)
+        mistakes.add(
+            place, found: "the mode \(quoted(String(repeating: "0", count: 4 - digits.count) + digits))",
+            expected: "nothing for group and others, such as \"0600\", while there are no policies: what "
+                + "others may do is for policies to say")
+    }
 }
 
-extension Expected where Value == UInt32 {
-    /// A file mode as an octal number in quotes (without them YAML 1.1 and 1.2 read different numbers), and
-    /// nothing in it for group and others: a socket that others can reach needs a policy that says what they
-    /// may do, and there is none yet (specification, end of section A).
+extension Expected where Value == Placed<UInt32> {
+    /// A file mode as an octal number in quotes (without them YAML 1.1 and 1.2 read different numbers).
     static var socketMode: Expected {
         let what = "an octal file mode in quotes, such as \"0600\""
         return Expected { node, reading in
@@ -90,14 +102,7 @@ extension Expected where Value == UInt32 {
                 reading.mistakes.add(node.place, found: found, expected: what)
                 return nil
             }
-            guard mode & 0o077 == 0 else {
-                reading.mistakes.add(
-                    node.place, found: "the mode \(quoted(text))",
-                    expected: "nothing for group and others, such as \"0600\": who else may connect needs an "
-                        + "access policy to say what they may do, and this release has none")
-                return nil
-            }
-            return mode
+            return Placed(mode, file: reading.mistakes.file, place: node.place)
         }
     }
 }

@@ -103,6 +103,9 @@ extension Configuration {
         } else if let root = readYAML(bytes, &reading.mistakes), root.content != .scalar("", plain: true) {
             readMapping(root, Self.keys, into: &result, &reading)
         }
+        for socket in result.sockets {
+            socket.checkMode(isAlone: result.policies.isEmpty, &reading.mistakes)
+        }
         if let mistakes = reading.mistakes.all { throw mistakes }
         self = result
     }
@@ -118,44 +121,10 @@ extension Configuration {
     ) throws(ConfigurationMistakes) {
         let bytes: [UInt8]
         do {
-            bytes = try contents(of: path, max: Self.fileMax + 1)
+            bytes = try fileContents(of: path, max: Self.fileMax + 1, "a file with the configuration")
         } catch {
             throw ConfigurationMistakes(file: name, text: error.text)
         }
         try read(bytes, file: name, accounts: accounts)
     }
-}
-
-private struct Unreadable: Error {
-    var text: String
-}
-
-/// The first `max` bytes of a regular file or a character device (`/dev/null`). Anything else could make the
-/// daemon wait.
-private func contents(of file: String, max: Int) throws(Unreadable) -> [UInt8] {
-    func failure() -> Unreadable {
-        Unreadable(text: "cannot be read: \(String(cString: strerror(errno)))")
-    }
-    let descriptor = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-    guard descriptor >= 0 else { throw failure() }
-    defer { close(descriptor) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else { throw failure() }
-    let kind = status.st_mode & S_IFMT
-    guard kind == S_IFREG || kind == S_IFCHR else {
-        let found = kind == S_IFDIR ? "a directory" : "a special file"
-        throw Unreadable(text: "found \(found), expected a file with the configuration")
-    }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 64 << 10)
-    while bytes.count < max {
-        let count = Glibc.read(descriptor, &chunk, min(chunk.count, max - bytes.count))
-        if count == 0 { break }
-        if count > 0 {
-            bytes += chunk[..<count]
-        } else if errno != EINTR {
-            throw failure()
-        }
-    }
-    return bytes
 }

@@ -20,6 +20,18 @@ extension Configuration.Modules {
     }
 }
 
+extension PolicyChoice {
+    static var keys: [Key<Self>] {
+        [Key("module", \.module, .module), Key("options", \.options, .moduleOptions)]
+    }
+
+    static func check(_ choice: Self, _ before: [Self], _ place: Place, _ reading: inout Reading) {
+        if choice.module.value.isEmpty {
+            reading.mistakes.add(place, found: "a policy without a module", expected: "the key module")
+        }
+    }
+}
+
 extension Expected where Value == Placed<String> {
     /// A module's name, or the path of its file.
     static var module: Expected {
@@ -79,7 +91,7 @@ extension Expected where Value == String {
 }
 
 /// Whether it is an absolute path of a node below the root.
-private func isNodePath(_ text: String) -> Bool {
+func isNodePath(_ text: String) -> Bool {
     let names = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     return names.count > 1 && names[0].isEmpty && text.utf8.count <= StoreRecord.keyMax
         && names.dropFirst().allSatisfy { name in !name.isEmpty && name.allSatisfy(isNameByte) }

@@ -4,6 +4,7 @@
 
 import XenStore
 import XenStoreTypes
+@_exported import XenStoreYAML
 
 /// What the daemon is to do. Where it comes from, each over the one before: the defaults here, the
 /// environment (two defaults only), the file, the command line.
@@ -17,9 +18,9 @@ public struct Configuration: Equatable, Sendable {
     public struct Socket: Equatable, Sendable {
         /// Absolute; at most 107 bytes.
         public var path: String
-        /// The socket file's permission bits. None for group and others while there are no policies
+        /// The socket file's permission bits. None for group and others unless there are policies
         /// (specification, end of section A).
-        public var mode: UInt32 = 0o600
+        public var mode = Placed<UInt32>(0o600)
         /// The uid to give the socket file to; nil leaves it with the daemon's.
         public var owner: UInt32?
         /// The gid to give the socket file to; nil leaves it with the daemon's.
@@ -110,6 +111,8 @@ public struct Configuration: Equatable, Sendable {
     public var sockets = [Socket(path: defaultSocket)]
     public var store = Store()
     public var modules = Modules()
+    /// In the order in which they are asked; none: node permissions decide alone.
+    public var policies: [PolicyChoice] = []
     /// Unprivileged domains' limits (specification, section E).
     public var quotas = QuotaLimits()
     public var transactions = Transactions()

@@ -29,7 +29,7 @@ public final class ModuleBackend: Backend {
     /// What was committed is there after the process's death.
     public var isDurable: Bool { module.isDurable }
     /// Why the last commit has failed, one line; nil: it has not.
-    public private(set) var failureReason: String?
+    @exclusivity(unchecked) public private(set) var failureReason: String?
 
     /// Loads the module and opens it.
     ///
@@ -49,7 +49,7 @@ public final class ModuleBackend: Backend {
         self.log = log
         calls = backend
         commitCall = commit
-        host = ModuleHost(module.name, log: log, committed: committed)
+        host = ModuleHost(module.name, log: log.writer, committed: committed)
         failure = .allocate(capacity: 1)
         failure.initialize(to: xenstore_failure())
         super.init()
@@ -96,7 +96,7 @@ public final class ModuleBackend: Backend {
         }
         switch result {
         case 0, 1:
-            failureReason = nil
+            if failureReason != nil { failureReason = nil }
             return result == 0 ? .final : .submitted
         default:
             let failure = takeFailure()
@@ -122,7 +122,7 @@ public final class ModuleBackend: Backend {
         return {
             var failure = xenstore_failure()
             if call(target.instance, &failure) == 0 { return nil }
-            return choice.mistake("store backend \(name): \(reason(&failure).reason)")
+            return choice.mistake("store backend \(name): \(failureOf(&failure).reason)")
         }
     }
 
@@ -154,12 +154,12 @@ public final class ModuleBackend: Backend {
 
     private func takeFailure() -> (code: Int32, reason: String) {
         defer { failure.pointee = xenstore_failure() }
-        return reason(failure)
+        return failureOf(failure)
     }
 }
 
 /// What a module has written about a failure, or that it has written nothing.
-private func reason(_ failure: UnsafeMutablePointer<xenstore_failure>) -> (code: Int32, reason: String) {
+func failureOf(_ failure: UnsafeMutablePointer<xenstore_failure>) -> (code: Int32, reason: String) {
     let code = failure.pointee.error == 0 ? EIO : failure.pointee.error
     let text = withUnsafeBytes(of: &failure.pointee.reason) { bytes in
         String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
@@ -188,7 +188,7 @@ private struct Receiver {
 }
 
 /// Lends the options as C has them.
-private func withOptions<R>(
+package func withOptions<R>(
     _ options: [ModuleOption], _ body: (UnsafeBufferPointer<xenstore_option>) -> R
 ) -> R {
     var texts: [UnsafeMutablePointer<CChar>?] = []

@@ -17,9 +17,9 @@ final class ModuleHost: @unchecked Sendable {
     private let committed: @Sendable (UInt64) -> Void
     let pointer: UnsafeMutablePointer<xenstore_host>
 
-    init(_ name: String, log: Log, committed: @escaping @Sendable (UInt64) -> Void) {
+    init(_ name: String, log: LogWriter, committed: @escaping @Sendable (UInt64) -> Void) {
         prefix = Array("\(name): ".utf8)
-        self.log = log.writer
+        self.log = log
         self.committed = committed
         pointer = .allocate(capacity: 1)
         var calls = xenstore_host()

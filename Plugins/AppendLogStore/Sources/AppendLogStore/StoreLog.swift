@@ -15,27 +15,27 @@ final class StoreLog: @unchecked Sendable {
     let host: PluginHost
     let gate = Gate()
 
-    // With the gate held.
-    var log: RecordLog
-    var twin: RecordLog?
-    var isNaming = false
-    var last: UInt64 = 0
-    var synced: UInt64 = 0
+    // With the gate held, which is why no check at run time is needed that nobody else is at them.
+    @exclusivity(unchecked) var log: RecordLog
+    @exclusivity(unchecked) var twin: RecordLog?
+    @exclusivity(unchecked) var isNaming = false
+    @exclusivity(unchecked) var last: UInt64 = 0
+    @exclusivity(unchecked) var synced: UInt64 = 0
     /// Bytes of frames at which the log is to be compacted, and what the last compaction has left.
-    var threshold = 0
+    @exclusivity(unchecked) var threshold = 0
     var base = 0
-    var isCompacting = false
+    @exclusivity(unchecked) var isCompacting = false
     var compactions = 0
     /// The disk has no more than what is allocated already.
-    var isFull = false
-    var isRoomWanted = false
+    @exclusivity(unchecked) var isFull = false
+    @exclusivity(unchecked) var isRoomWanted = false
     /// Bytes that the last batch which was refused would have taken.
     var refused = 0
     /// How many bytes of frames there could be in the log, by what the disk had left when last asked.
-    var countMax = 0
+    @exclusivity(unchecked) var countMax = 0
     var isStopping = false
     /// Why nothing can be committed any more.
-    var broken: PluginFailure?
+    @exclusivity(unchecked) var broken: PluginFailure?
 
     /// Bytes that are kept allocated ahead, beyond the reserve.
     static var ahead: Int { 4 << 20 }

@@ -49,10 +49,10 @@ public struct ConfigurationMistake: Error, Hashable, Sendable, CustomStringConve
 public struct ConfigurationMistakes: Error, Equatable, Sendable, CustomStringConvertible {
     public let all: [ConfigurationMistake]
 
-    init(all: [ConfigurationMistake]) { self.all = all }
+    package init(all: [ConfigurationMistake]) { self.all = all }
 
     /// The one mistake is that of a file, or an environment variable, as a whole.
-    init(file: String, text: String) {
+    package init(file: String, text: String) {
         all = [ConfigurationMistake(file: file, text: text)]
     }
 
@@ -62,34 +62,34 @@ public struct ConfigurationMistakes: Error, Equatable, Sendable, CustomStringCon
 }
 
 /// Collects mistakes while a file is read. Keeps the first `MistakeList.max` and counts the others.
-struct MistakeList {
+package struct MistakeList {
     /// Enough to repair a file with; few enough that a file of nothing but mistakes costs little.
-    static let max = 50
+    package static let max = 50
 
-    let file: String
+    package let file: String
     private var kept: [ConfigurationMistake] = []
     private var count = 0
 
-    init(file: String) { self.file = file }
+    package init(file: String) { self.file = file }
 
-    var isEmpty: Bool { count == 0 }
+    package var isEmpty: Bool { count == 0 }
 
     /// `text` is made only if it is kept.
-    mutating func add(_ place: Place?, _ text: @autoclosure () -> String) {
+    package mutating func add(_ place: Place?, _ text: @autoclosure () -> String) {
         count += 1
         if kept.count < Self.max {
             kept.append(ConfigurationMistake(file: file, place: place, text: text()))
         }
     }
 
-    mutating func add(
+    package mutating func add(
         _ place: Place, found: @autoclosure () -> String, expected: @autoclosure () -> String
     ) {
         add(place, "found \(found()), expected \(expected())")
     }
 
     /// Everything added, in the order of the file; nil if nothing was.
-    var all: ConfigurationMistakes? {
+    package var all: ConfigurationMistakes? {
         if isEmpty { return nil }
         var sorted = kept.sorted { left, right in
             (left.place ?? Place(line: 0, column: 0)) < (right.place ?? Place(line: 0, column: 0))
@@ -103,7 +103,7 @@ struct MistakeList {
 
 /// `text` in double quotes, at most 60 characters of it, with `\`, `"` and everything that could move a
 /// terminal's cursor or turn its text around escaped.
-func quoted(_ text: String) -> String {
+package func quoted(_ text: String) -> String {
     var result = "\""
     for (index, scalar) in text.unicodeScalars.enumerated() {
         if index == 60 {
@@ -124,7 +124,7 @@ func quoted(_ text: String) -> String {
 }
 
 /// `a`, `a or b`, `a, b or c`.
-func alternatives(_ names: [String]) -> String {
+package func alternatives(_ names: [String]) -> String {
     guard let last = names.last, names.count > 1 else { return names.first ?? "" }
     return names.dropLast().joined(separator: ", ") + " or " + last
 }

@@ -8,7 +8,7 @@
 ///
 /// Returns nil for a file without a document (empty, or nothing but comments), and where reading had to
 /// stop at a mistake. Duplicate keys, anchors and tags are noted and reading goes on.
-func readYAML(_ bytes: [UInt8], _ mistakes: inout MistakeList) -> YAMLNode? {
+package func readYAML(_ bytes: [UInt8], _ mistakes: inout MistakeList) -> YAMLNode? {
     var reader = YAMLReader()
     let events = YAMLEvents(bytes)
     do {

@@ -40,10 +40,10 @@ public struct Accounts: Sendable {
 
 extension Expected where Value == UInt32? {
     /// A user's name or uid, or `none`.
-    static var user: Expected { account("a user", "uid") { $0.user($1) } }
+    package static var user: Expected { account("a user", "uid") { $0.user($1) } }
 
     /// A group's name or gid, or `none`.
-    static var group: Expected { account("a group", "gid") { $0.group($1) } }
+    package static var group: Expected { account("a group", "gid") { $0.group($1) } }
 
     private static func account(
         _ what: String, _ number: String, _ find: @escaping (Accounts, String) -> UInt32?

@@ -4,8 +4,8 @@
 // follows the tree may recurse; there are no aliases, so the tree is never larger than its file.
 
 /// One value of a document.
-struct YAMLNode: Equatable, Sendable {
-    enum Content: Equatable, Sendable {
+package struct YAMLNode: Equatable, Sendable {
+    package enum Content: Equatable, Sendable {
         /// `plain`: written without quotes, and so perhaps a number, a flag or (if empty) nothing.
         case scalar(String, plain: Bool)
         case list([YAMLNode])
@@ -13,13 +13,13 @@ struct YAMLNode: Equatable, Sendable {
     }
 
     /// Collections inside each other, the outermost being 1.
-    static let depthMax = 32
+    package static let depthMax = 32
 
-    var place: Place
-    var content: Content
+    package var place: Place
+    package var content: Content
 
     /// The value as a mistake says it after "found": `"yes"`, `"5" in quotes`, `nothing`, `a list`.
-    var found: String {
+    package var found: String {
         switch content {
         case .scalar(let text, let plain):
             if text.isEmpty { return plain ? "nothing" : "an empty string" }
@@ -31,8 +31,8 @@ struct YAMLNode: Equatable, Sendable {
 }
 
 /// One key of a mapping with its value. `place` is the key's.
-struct YAMLEntry: Equatable, Sendable {
-    var key: String
-    var place: Place
-    var value: YAMLNode
+package struct YAMLEntry: Equatable, Sendable {
+    package var key: String
+    package var place: Place
+    package var value: YAMLNode
 }

@@ -4,16 +4,24 @@
 // known keys from them, and a test compares `config/xenstored.yaml` with them.
 
 /// One key of a mapping that is read into a `Target`.
-struct Key<Target> {
-    let name: String
+package struct Key<Target> {
+    package let name: String
     /// Other names of the same key. A file may use one of them all.
-    let aliases: [String]
+    package let aliases: [String]
     /// This key and all below it, outermost first: `log.level`, `sockets[].path`.
-    let paths: [String]
-    let read: (YAMLNode, inout Target, inout Reading) -> Void
+    package let paths: [String]
+    package let read: (YAMLNode, inout Target, inout Reading) -> Void
+
+    /// A key that reads what it has by itself.
+    package init(_ name: String, read: @escaping (YAMLNode, inout Target, inout Reading) -> Void) {
+        self.name = name
+        aliases = []
+        paths = [name]
+        self.read = read
+    }
 
     /// A key with a single value.
-    init<Value>(
+    package init<Value>(
         _ name: String, aliases: [String] = [], _ field: WritableKeyPath<Target, Value>,
         _ expected: Expected<Value>
     ) {
@@ -26,7 +34,7 @@ struct Key<Target> {
     }
 
     /// A key with a mapping.
-    init<Value>(_ name: String, _ field: WritableKeyPath<Target, Value>, keys: [Key<Value>]) {
+    package init<Value>(_ name: String, _ field: WritableKeyPath<Target, Value>, keys: [Key<Value>]) {
         self.name = name
         aliases = []
         paths = [name] + keys.flatMap { $0.paths.map { "\(name).\($0)" } }
@@ -37,7 +45,7 @@ struct Key<Target> {
 
     /// A key with a list of mappings, each read into a copy of `blank`. The first of `keys` must be there.
     /// `check` then sees each, and the ones before it, and may note mistakes.
-    init<Element>(
+    package init<Element>(
         _ name: String, _ field: WritableKeyPath<Target, [Element]>, blank: Element, keys: [Key<Element>],
         lengths: ClosedRange<Int>, check: @escaping (Element, [Element], Place, inout Reading) -> Void
     ) {
@@ -67,14 +75,14 @@ struct Key<Target> {
 }
 
 /// Whether a mapping may do without the first of its keys.
-enum FirstKey {
+package enum FirstKey {
     case optional, required
 }
 
 /// Reads a mapping's values into `target`, noting keys that are not in `keys`. Returns whether it is a
 /// mapping.
 @discardableResult
-func readMapping<Target>(
+package func readMapping<Target>(
     _ node: YAMLNode, _ keys: [Key<Target>], first: FirstKey = .optional, into target: inout Target,
     _ reading: inout Reading
 ) -> Bool {
@@ -104,7 +112,7 @@ func readMapping<Target>(
 }
 
 /// `found the unknown key "sokets" (did you mean "sockets"?), expected one of: ...`.
-func unknownKey(_ name: String, known: [String]) -> String {
+package func unknownKey(_ name: String, known: [String]) -> String {
     guard !known.isEmpty else { return "found the key \(quoted(name)), expected none here" }
     var text = "found the unknown key \(quoted(name))"
     if let nearest = nearest(to: name, among: known) { text += " (did you mean \(quoted(nearest))?)" }
@@ -113,7 +121,7 @@ func unknownKey(_ name: String, known: [String]) -> String {
 
 /// The known name that a slip of the fingers would turn into `name`, if there is one: at most a third of its
 /// letters differ.
-func nearest(to name: String, among known: [String]) -> String? {
+package func nearest(to name: String, among known: [String]) -> String? {
     guard name.utf8.count <= 64 else { return nil }
     let ranked = known.map { (name: $0, distance: editDistance(Array(name.utf8), Array($0.utf8))) }
     guard let best = ranked.min(by: { $0.distance < $1.distance }) else { return nil }

@@ -6,19 +6,24 @@
 import XenStoreTypes
 
 /// What reading needs beside the value: where mistakes go, and the machine's users.
-struct Reading {
-    var mistakes: MistakeList
-    let accounts: Accounts
+package struct Reading {
+    package var mistakes: MistakeList
+    package let accounts: Accounts
+
+    package init(mistakes: MistakeList, accounts: Accounts) {
+        self.mistakes = mistakes
+        self.accounts = accounts
+    }
 }
 
 /// A kind of value. `read` returns nil after noting a mistake.
-struct Expected<Value> {
-    let read: (YAMLNode, inout Reading) -> Value?
+package struct Expected<Value> {
+    package let read: (YAMLNode, inout Reading) -> Value?
 
-    init(read: @escaping (YAMLNode, inout Reading) -> Value?) { self.read = read }
+    package init(read: @escaping (YAMLNode, inout Reading) -> Value?) { self.read = read }
 
     /// A scalar that `parse` takes. `plain`: in quotes it is not such a value.
-    init(_ what: String, plain: Bool, _ parse: @escaping (String) -> Value?) {
+    package init(_ what: String, plain: Bool, _ parse: @escaping (String) -> Value?) {
         read = { node, reading in
             if case .scalar(let text, let isPlain) = node.content, isPlain || !plain, let value = parse(text)
             {
@@ -32,14 +37,14 @@ struct Expected<Value> {
 
 extension Expected {
     /// One of some words.
-    static func choice(_ words: [(name: String, value: Value)]) -> Expected {
+    package static func choice(_ words: [(name: String, value: Value)]) -> Expected {
         Expected(alternatives(words.map(\.name)), plain: false) { text in
             words.first { $0.name == text }?.value
         }
     }
 
     /// A list of values, without one twice.
-    static func list<Element: Equatable>(
+    package static func list<Element: Equatable>(
         of element: Expected<Element>, _ what: String
     ) -> Expected<[Element]> {
         Expected<[Element]> { node, reading in
@@ -62,21 +67,21 @@ extension Expected {
 }
 
 extension Expected where Value == Bool {
-    static var flag: Expected {
+    package static var flag: Expected {
         Expected("true or false", plain: true) { $0 == "true" ? true : $0 == "false" ? false : nil }
     }
 }
 
 extension Expected where Value: FixedWidthInteger {
     /// A whole number, in decimal digits.
-    static func number(_ range: ClosedRange<Value>) -> Expected {
+    package static func number(_ range: ClosedRange<Value>) -> Expected {
         Expected("a whole number from \(range.lowerBound) to \(range.upperBound)", plain: true) { text in
             wholeNumber(text, in: range)
         }
     }
 
     /// Bytes: a whole number, perhaps with KiB, MiB or GiB right behind it.
-    static func bytes(_ range: ClosedRange<Value>) -> Expected {
+    package static func bytes(_ range: ClosedRange<Value>) -> Expected {
         let what =
             "a number of bytes from \(range.lowerBound) to \(range.upperBound), "
             + "such as 2048, 64KiB, 10MiB or 1GiB"
@@ -94,7 +99,7 @@ extension Expected where Value: FixedWidthInteger {
 }
 
 extension Expected where Value == DomainID {
-    static var domain: Expected {
+    package static var domain: Expected {
         let last = DomainID.firstReserved - 1
         return Expected("a domain id from 0 to \(last)", plain: true) { text in
             wholeNumber(text, in: 0...last).map { DomainID($0) }
@@ -104,7 +109,7 @@ extension Expected where Value == DomainID {
 
 extension Expected where Value == String {
     /// The absolute path of a file, of at most `max` bytes.
-    static func path(max: Int) -> Expected {
+    package static func path(max: Int) -> Expected {
         Expected("the absolute path of a file (at most \(max) bytes)", plain: false) { text in
             isAbsoluteFilePath(text, max: max) ? text : nil
         }
@@ -113,7 +118,7 @@ extension Expected where Value == String {
 
 extension Expected where Value == String? {
     /// The absolute path of a file, or `none`.
-    static var pathOrNone: Expected {
+    package static var pathOrNone: Expected {
         Expected("none or the absolute path of a file (at most \(pathMax) bytes)", plain: false) { text in
             if text == "none" { return .some(nil) }
             return isAbsoluteFilePath(text, max: pathMax) ? .some(text) : .none
@@ -122,18 +127,18 @@ extension Expected where Value == String? {
 }
 
 /// PATH_MAX without its NUL.
-let pathMax = 4095
+package let pathMax = 4095
 /// The bytes of `sun_path` without its NUL: no Unix socket has a longer path.
-let socketPathMax = 107
+package let socketPathMax = 107
 
-func isAbsoluteFilePath(_ text: String, max: Int) -> Bool {
+package func isAbsoluteFilePath(_ text: String, max: Int) -> Bool {
     let bytes = text.utf8
     return bytes.first == UInt8(ascii: "/") && bytes.last != UInt8(ascii: "/") && bytes.count <= max
         && !bytes.contains(0)
 }
 
 /// The value of decimal digits without sign, space or leading zero; nil for all else and outside of `range`.
-func wholeNumber<Value: FixedWidthInteger>(_ text: String, in range: ClosedRange<Value>) -> Value? {
+package func wholeNumber<Value: FixedWidthInteger>(_ text: String, in range: ClosedRange<Value>) -> Value? {
     let digits = text.utf8
     guard !digits.isEmpty, digits.allSatisfy({ (0x30...0x39).contains($0) }) else { return nil }
     if digits.count > 1, digits.first == 0x30 { return nil }

@@ -1,0 +1,94 @@
+// Who has which label, and what labels may do to each other, looked up in tables.
+//
+// Invariants: tables by domain id have `domainCount` entries, that between labels `count` times `count`. Both
+// are complete before the first question, and never change.
+
+import XenStorePlugin
+import XenStoreTypes
+
+/// The rules of a file, ready for questions.
+public struct LabelTable {
+    public let rules: LabelRules
+    let tree: LabelTree
+    private let guests: [FoundLabel]
+    private let privileged: [FoundLabel]
+    private let user: FoundLabel
+    private let count: Int
+    /// A bit a class, by subject and object.
+    private var allowed: [UInt8]
+
+    private static let domainCount = 0x7FF0
+
+    public init(_ rules: LabelRules) {
+        self.rules = rules
+        tree = LabelTree(rules.nodes)
+        guests = Self.labels(rules.domains) { member, domain in
+            switch member {
+            case .any, .guest: true
+            case .dom0, .user: false
+            case .domains(let first, let last): first <= domain && domain <= last
+            }
+        }
+        privileged = Self.labels(rules.domains) { member, domain in
+            switch member {
+            case .any, .dom0: true
+            case .guest, .user: false
+            case .domains(let first, let last): first <= domain && domain <= last
+            }
+        }
+        let users = rules.domains.first { $0.members.contains(.user) || $0.members.contains(.any) }
+        user = FoundLabel(label: users?.label ?? 0, line: users?.line ?? 0)
+        count = rules.labels.count
+        allowed = [UInt8](repeating: 0, count: count * count)
+        let all = Array(0..<count)
+        for line in rules.allowances {
+            var classes: UInt8 = 0
+            for one in line.classes { classes |= 1 << one.rawValue }
+            for subject in line.subjects?.map({ Int($0) }) ?? all {
+                for object in line.objects?.map({ Int($0) }) ?? all {
+                    allowed[subject * count + object] |= classes
+                }
+            }
+        }
+    }
+
+    private static func labels(
+        _ lines: [DomainLabel], _ isMember: (Member, UInt16) -> Bool
+    ) -> [FoundLabel] {
+        var labels = [FoundLabel](repeating: FoundLabel(label: 0, line: 0), count: domainCount)
+        for domain in 0..<domainCount {
+            guard
+                let line = lines.first(where: { line in
+                    line.members.contains { isMember($0, UInt16(domain)) }
+                })
+            else { continue }
+            labels[domain] = FoundLabel(label: line.label, line: line.line)
+        }
+        return labels
+    }
+
+    // MARK: Looking up
+
+    func subject(_ question: PolicyQuestion) -> FoundLabel {
+        guard let domain = question.speaksFor, Int(domain) < Self.domainCount else { return user }
+        return question.isPrivileged ? privileged[Int(domain)] : guests[Int(domain)]
+    }
+
+    /// Of the domain that owns a node: 0 is privileged, all others are guests.
+    func owner(_ domain: UInt16) -> Label {
+        if Int(domain) >= Self.domainCount { return 0 }
+        return (domain == 0 ? privileged[0] : guests[Int(domain)]).label
+    }
+
+    func allows(_ subject: Label, _ object: Label, _ what: LabelClass) -> Bool {
+        allowed[Int(subject) * count + Int(object)] >> what.rawValue & 1 != 0
+    }
+
+    /// The line of `allow` that lets it happen; nil: none does.
+    func line(_ subject: Label, _ object: Label, _ what: LabelClass) -> Int? {
+        rules.allowances.first { line in
+            line.classes.contains(what) && (line.subjects?.contains(subject) ?? true)
+                && (line.objects?.contains(object) ?? true)
+        }?.line
+    }
+}

@@ -1,0 +1,92 @@
+// The access policies that are in force, as instances of their modules.
+
+import Glibc
+import XenStore
+import XenStoreTypes
+
+/// All policies of one reading of the configuration. They are opened on whatever thread reads it, and then
+/// belong to the loop's.
+struct OpenPolicies: @unchecked Sendable {
+    var all: [ModulePolicy]
+
+    init(all: [ModulePolicy]) { self.all = all }
+
+    init(_ options: HostOptions, _ log: Log) throws(StartFailure) { try self.init(options, log.writer) }
+
+    /// Opens each. Fails with none of them open.
+    init(_ options: HostOptions, _ log: LogWriter) throws(StartFailure) {
+        all = []
+        do throws(StartFailure) {
+            for choice in options.policies {
+                all.append(try ModulePolicy(choice, options.policySearch, log: log))
+            }
+        } catch {
+            close()
+            throw error
+        }
+    }
+
+    /// Each one takes over from the older instance of its module, the first from the first.
+    func inherit(from older: OpenPolicies) {
+        var rest = older.all
+        for policy in all {
+            guard let index = rest.firstIndex(where: { $0.module.name == policy.module.name }) else {
+                continue
+            }
+            policy.inherit(from: rest.remove(at: index))
+        }
+    }
+
+    func close() { for policy in all { policy.close() } }
+}
+
+/// Closes policies that are no longer in force on a thread of their own: their disks may be slow.
+final class PolicyClosings: @unchecked Sendable {
+    private let monitor = Monitor()
+    private var open = 0
+
+    func close(_ policies: OpenPolicies) {
+        if policies.all.isEmpty { return }
+        monitor.locked { open += 1 }
+        do throws(StartFailure) {
+            try startThread("policies") { self.closeNow(policies) }
+        } catch {
+            closeNow(policies)
+        }
+    }
+
+    private func closeNow(_ policies: OpenPolicies) {
+        policies.close()
+        monitor.locked {
+            open -= 1
+            monitor.wake()
+        }
+    }
+
+    /// Waits until all are closed.
+    func finish() { monitor.locked { while open > 0 { monitor.wait() } } }
+}
+
+extension ErrorName {
+    /// The machine's number.
+    var errno: Int32 {
+        switch self {
+        case .inval: EINVAL
+        case .acces: EACCES
+        case .exist: EEXIST
+        case .isdir: EISDIR
+        case .noent: ENOENT
+        case .nomem: ENOMEM
+        case .nospc: ENOSPC
+        case .io: EIO
+        case .notempty: ENOTEMPTY
+        case .nosys: ENOSYS
+        case .rofs: EROFS
+        case .busy: EBUSY
+        case .again: EAGAIN
+        case .isconn: EISCONN
+        case .toobig: E2BIG
+        case .perm: EPERM
+        }
+    }
+}
