@@ -94,7 +94,7 @@ unit: toolchain deps
 define swift_test
 @mkdir -p .build; echo "swift test $(SWIFTFLAGS) $(1)"; set -o pipefail; \
 swift test $(SWIFTFLAGS) $(1) 2>&1 | tee .build/unit.log || \
-	{ printf '\n== what failed:\n'; grep -A 4 -e '^✘' -e 'error:' -e 'Fatal error' .build/unit.log | tail -n 100; exit 1; }
+	{ printf '\n== what failed:\n'; grep -a -A 4 -e '^✘' -e 'Precondition failed' -e 'error:' -e 'Fatal error' .build/unit.log | tail -n 100; exit 1; }
 endef
 
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
