@@ -150,7 +150,8 @@ extension Server {
                 expect(owner == connection.id, "a transaction of another connection", transaction)
                 transaction = transactions.table[transaction].nextOfConnection
             }
-            let isHeld = reservation.held.contains(connection.id)
+            let isHeld =
+                reservation.held.contains(connection.id) || postponed.contains { $0.id == connection.id }
             expect(isHeld == connection.isHeld, "a connection waits for nothing", connection.id)
         }
         expect(transactions.holder != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
