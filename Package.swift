@@ -178,6 +178,9 @@ let package = Package(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
             exclude: ["files"], swiftSettings: strict),
         .testTarget(
+            name: "StubdomTests", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreTypes"],
+            swiftSettings: strict),
+        .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
         .testTarget(
             name: "RingTests", dependencies: ["XenStoreRing", "CRing", "XenStoreTestKit"],

@@ -39,6 +39,9 @@ struct Arena<Record: BitwiseCopyable> {
     /// How many records are in use.
     var count: Int { root.pointee.used }
 
+    /// Bytes of its chunks that the next records will be stored in.
+    var spare: Int { memory - root.pointee.used * MemoryLayout<Record>.stride }
+
     /// The bytes that its chunks occupy.
     var memory: Int { root.pointee.chunkCount * Self.chunkSize * MemoryLayout<Record>.stride }
 
@@ -119,6 +122,12 @@ struct HashIndex {
 
     var count: Int { root.pointee.used }
     var memory: Int { (root.pointee.mask + 1) * 8 }
+
+    /// Bytes of the table that it will need when some thousand ids more have come; 0: the one it has will do.
+    var nextGrowth: Int {
+        let size = root.pointee.mask + 1
+        return (root.pointee.used + 2048) * 4 > size * 3 ? size * 16 : 0
+    }
 
     @inline(__always) private func home(_ entry: UInt64) -> Int { Int(entry >> 32) & root.pointee.mask }
 

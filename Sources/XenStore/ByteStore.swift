@@ -46,6 +46,7 @@ struct ByteStore {
         /// First page with room, by size.
         var open: UnsafeMutablePointer<UInt32>
         var empty: UInt32 = 0
+        var emptyCount = 0
         var bytes = 0
     }
 
@@ -71,6 +72,8 @@ struct ByteStore {
 
     /// The bytes that its pages occupy.
     var memory: Int { pages.count * Self.pageBytes }
+    /// Bytes of its pages of which nothing is used.
+    var spare: Int { root.pointee.emptyCount * Self.pageBytes }
     /// The bytes that are handed out, rounding included.
     var used: Int { root.pointee.bytes }
 
@@ -112,6 +115,7 @@ struct ByteStore {
             page = root.pointee.empty
             if page != 0 {
                 root.pointee.empty = pages[page].next
+                root.pointee.emptyCount -= 1
             } else {
                 page = pages.insert(Page(start: .allocate(byteCount: Self.pageBytes, alignment: 16)))
                 precondition(page < 1 << 21)
@@ -150,6 +154,7 @@ struct ByteStore {
             unlink(page, sizeClass)
             pages[page].next = root.pointee.empty
             root.pointee.empty = page
+            root.pointee.emptyCount += 1
         }
     }
 

@@ -8,7 +8,9 @@ extension Server {
     @inline(__always) func mayProceed(_ connection: Connection) -> Bool {
         if connection.isBroken || connection.isHeld { return false }
         if connection.unsentCount >= Self.outputMark { return false }
-        return connection.isPrivileged || isWithinQuotas(connection)
+        if connection.isPrivileged { return true }
+        if connection.unsentCount > 0 && isMemoryScarce(connection) { return false }
+        return isWithinQuotas(connection)
     }
 
     /// Unread output stops an unprivileged peer's requests (specification, section E, "outstanding" and
@@ -109,6 +111,7 @@ extension Server {
         var failure: ErrorName?
         do throws(ErrorName) {
             let type = try admit(&request)
+            try checkMemoryLeft(type, request)
             let before = request.transaction == 0 ? 0 : transactions.table[request.transaction].bytes
             let transaction = request.transaction
             let request = request

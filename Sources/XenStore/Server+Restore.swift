@@ -162,13 +162,22 @@ extension Server {
         }
     }
 
-    /// Domains of which the tree speaks and nobody knows which ones they were: released.
+    /// Domains of which the tree speaks and nobody knows which ones they were: released. Others have accounts
+    /// only because the store's older records spoke of them.
     private func endUnknown() {
         if !world.hasHypervisor { return }
-        permissions.forEachNamed { _ = accounts.account(of: $0) }
+        var named: Set<DomainID> = []
+        permissions.forEachNamed {
+            named.insert($0)
+            _ = accounts.account(of: $0)
+        }
         for id in accounts.all where !accounts.table[id].isUser {
             if accounts.table[id].isEverlasting || accounts.table[id].identity != nil { continue }
             let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[id].number))
+            if !named.contains(domain) {
+                accounts.close(id)
+                continue
+            }
             log(.notice, line("domain ", domain, " is not known from before: what it had is removed"))
             endDomain(id)
         }

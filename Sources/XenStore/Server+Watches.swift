@@ -105,7 +105,7 @@ extension Server {
         if connection.isSocket || connection.isPrivileged || connection.unsentCount == 0 { return false }
         let limit = accounts.limit(connection.account, .memory)
         let used = accounts.table[connection.account].memory.now
-        let isOver = limit != 0 && used + size > Int(limit)
+        let isOver = limit != 0 && used + size > Int(limit) || isMemoryScarce(connection)
         // What waits for the store is not the reader's fault.
         let isLate =
             connection.barrier <= commits.final

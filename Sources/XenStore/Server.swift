@@ -77,6 +77,8 @@ public final class Server {
     let policies = Policies()
     /// Connections whose next request a policy has put off, and until when.
     var postponed: [(id: UInt32, at: UInt64)] = []
+    /// No later than the first of them; the largest number if there are none.
+    var nextPostponed = UInt64.max
     /// Only while the tree is being recovered.
     var recovery: Recovery?
     /// The tree's generation when the request at hand began, and the newest that it has looked at.
@@ -84,6 +86,10 @@ public final class Server {
     @exclusivity(unchecked) var shown: UInt64 = 0
     /// The newest change of what is known of a domain.
     var domainsGeneration: UInt64 = 0
+    /// The host's memory is bounded; requests that were refused for it, and when the log was last told.
+    let isMemoryBounded: Bool
+    var memoryRefusals = 0
+    var memoryRefusalLogged: UInt64?
     /// Events that unprivileged connections lost, since the start.
     var lostEvents = 0
 
@@ -95,6 +101,7 @@ public final class Server {
     public init(_ configuration: ServerConfiguration, world: World, backend: Backend? = nil) {
         self.configuration = configuration
         self.world = world
+        isMemoryBounded = world.isMemoryBounded
         commits = Commits(backend)
         hash = KeyedHash(seed: configuration.hashSeed)
         bytes = ByteStore()
@@ -324,7 +331,7 @@ public final class Server {
         var next = UInt64.max
         if transactions.holder != 0 { next = reservation.deadline }
         if let retryAt = commits.retryAt { next = min(next, retryAt) }
-        if let postponed = nextPostponed { next = min(next, postponed) }
+        next = min(next, nextPostponed)
         return next == .max ? nil : next
     }
 

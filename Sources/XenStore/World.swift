@@ -27,6 +27,16 @@ public struct DomainIdentity: Hashable, Sendable, BitwiseCopyable {
     }
 }
 
+/// What is left of a host's memory.
+public enum MemoryState: Sendable {
+    /// Everybody may have more.
+    case ample
+    /// Only the control domain may.
+    case scarce
+    /// What is left is for removing.
+    case exhausted
+}
+
 /// What the core must know or have done at once. The host, the simulation and the tests subclass it.
 ///
 /// No method may call back into the server. The default answers are those of a host without a hypervisor.
@@ -36,6 +46,13 @@ open class World {
     /// Whether domains can be introduced here. If not, INTRODUCE, RELEASE, RESUME and SET_TARGET answer
     /// EINVAL.
     open var hasHypervisor: Bool { false }
+
+    /// Whether memory is so bounded that `memoryState` has to be asked. Never changes.
+    open var isMemoryBounded: Bool { false }
+
+    /// What is left of the memory, if `piece` bytes of it may be needed at once, and `spare` bytes that are
+    /// in use will be used for other things first.
+    open func memoryState(piece: Int, spare: Int) -> MemoryState { .ample }
 
     /// The domain that has this id now, or nil if there is none. Without a hypervisor every id exists.
     open func domain(_ id: DomainID) -> DomainIdentity? {

@@ -25,6 +25,8 @@ public final class TestWorld: World {
     public var canIntroduce = false
     /// What `attach` and `reattach` throw; nil: they succeed.
     public var attachFailure: ErrorName?
+    /// What is left of the memory; nil, when the server is made: it is not bounded.
+    public var memory: MemoryState?
     /// Who keeps the pages of rings.
     weak var machine: (any RingMachine)?
     /// The rings that are attached.
@@ -51,6 +53,9 @@ public final class TestWorld: World {
     }
 
     public override var hasHypervisor: Bool { canIntroduce }
+
+    public override var isMemoryBounded: Bool { memory != nil }
+    public override func memoryState(piece: Int, spare: Int) -> MemoryState { memory ?? .ample }
 
     public override func domain(_ id: DomainID) -> DomainIdentity? {
         guard let domains else { return super.domain(id) }

@@ -86,6 +86,19 @@ import Testing
         #expect(found == [])
     }
 
+    /// The stub domain's kernel: the core, the shared page, and the processor.
+    @Test func theKernelImportsTheCoreOnly() {
+        let allowed: Set<String> = ["XenStoreTypes", "XenStore", "XenStoreRing", "CMachine"]
+        let files = swiftFiles.filter { $0.path.hasPrefix("stubdom/") }
+        let found = files.flatMap { file in
+            file.lines.enumerated().compactMap { index, line in
+                importedModule(line).flatMap { allowed.contains($0) ? nil : "\(file.place(index)): \($0)" }
+            }
+        }
+        #expect(!files.isEmpty)
+        #expect(found == [])
+    }
+
     @Test func everyModuleOfTheTableIsThere() {
         let there = Set(swiftFiles.filter { $0.path.hasPrefix("Sources/") }.compactMap(\.module))
         #expect(Set(Self.allowed.keys).union(Self.free) == there)

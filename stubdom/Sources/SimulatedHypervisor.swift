@@ -1,0 +1,283 @@
+// A machine without Xen, for tests: domains, their pages and their guests' side live in here, and a test
+// drives them over the first serial port (Tests/Stubdom).
+//
+// Both directions carry frames, little-endian:
+//
+//     offset  size  meaning
+//     0       1     kind, as below
+//     1       1     0
+//     2       2     domain
+//     4       4     bytes that follow
+//
+//     to us                                       from us
+//     1  the domain is created anew               4  bytes that its guest has got from the ring
+//     2  its flags: 2 dying, 4 shut down          9  frames up to kind 9 are carried out; once at first
+//     3  it is gone                               11 figures: u64 each, in the order of `reportFigures`
+//     4  bytes for its guest to put into the ring 12 the error word of its page, which has changed
+//     5  VIRQ_DOM_EXC
+//     6  its guest asks for a reconnection
+//     7  its guest writes an index that cannot be
+//     8  no ring can be attached (1), or can (0)
+//     9  answer when there is nothing more to do
+//     10 power off
+//     11 tell the figures
+//     12 a null pointer is read, as by a mistake
+
+import CMachine
+import XenStore
+import XenStoreRing
+import XenStoreTypes
+
+/// A domain, and its guest's side of the ring.
+private final class SimulatedDomain {
+    let id: DomainID
+    let page: RingPage
+    let uniqueID: UInt64
+    var flags: UInt8 = 0
+    /// What the guest still wants to put into the ring.
+    var unsent: [UInt8] = []
+    /// Our local port for it; 0: not bound.
+    var port: UInt32 = 0
+    var error: UInt32 = 0
+
+    init(_ id: DomainID, uniqueID: UInt64) {
+        self.id = id
+        self.uniqueID = uniqueID
+        let memory = UnsafeMutableRawPointer.allocate(byteCount: RingPage.byteCount, alignment: 4096)
+        memory.initializeMemory(as: UInt8.self, repeating: 0, count: RingPage.byteCount)
+        page = RingPage(memory)
+    }
+
+    deinit { page.page.deallocate() }
+}
+
+final class SimulatedHypervisor: Hypervisor {
+    private var domains: [UInt16: SimulatedDomain] = [:]
+    /// Those whose page is mapped: they live as long, as under Xen.
+    private var mapped: [UInt: SimulatedDomain] = [:]
+    private var ports: [SimulatedDomain?] = [nil, nil]
+    private var pending: [UInt32] = []
+    private var input: [UInt8] = []
+    private var nextUnique: UInt64 = 1
+    private var isUnattachable = false
+    private var domainsChanged = false
+    /// The first one says that the serial port is open.
+    private var answersDue = 1
+    private var time: UInt64 = 0
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RingPage.ringCount, alignment: 16)
+
+    let ownDomain = DomainID(99)
+    let domainPort: UInt32 = 1
+    /// What the loop has spent on turns that did something, in ticks of the time stamp counter.
+    var busy: UInt64 = 0
+
+    init() {
+        Serial.open()
+        create(.zero)
+    }
+
+    private func create(_ id: DomainID) {
+        domains[id.rawValue] = SimulatedDomain(id, uniqueID: nextUnique)
+        nextUnique += 1
+    }
+
+    // MARK: Hypervisor
+
+    /// qemu's time stamp counter goes up by one a nanosecond.
+    var now: UInt64 {
+        time = max(time, machine_time_stamp())
+        return time
+    }
+
+    func takePending(_ body: (UInt32) -> Void) {
+        readFrames()
+        if domainsChanged {
+            domainsChanged = false
+            body(domainPort)
+        }
+        let taken = pending
+        pending.removeAll(keepingCapacity: true)
+        for port in taken { body(port) }
+    }
+
+    func wait(until deadline: UInt64?) {
+        while pending.isEmpty && !domainsChanged {
+            if answersDue > 0 {
+                answersDue -= 1
+                reportErrors()
+                Serial.send(9, .zero, [])
+                continue
+            }
+            if Serial.isReadable { return }
+            guard let deadline else { return machine_wait() }
+            if now >= deadline { return }
+            machine_pause()
+        }
+    }
+
+    func bind(_ domain: DomainID, remotePort: UInt32) throws(Failure) -> UInt32 {
+        if isUnattachable { throw Failure("the test lets nothing be attached") }
+        guard let guest = domains[domain.rawValue] else { throw Failure("no domain ", Int(domain.rawValue)) }
+        var port = 2
+        while port < ports.count && ports[port] != nil { port += 1 }
+        if port == ports.count { ports.append(nil) }
+        ports[port] = guest
+        guest.port = UInt32(port)
+        return guest.port
+    }
+
+    func unbind(_ port: UInt32) {
+        ports[Int(port)]?.port = 0
+        ports[Int(port)] = nil
+    }
+
+    func notify(_ port: UInt32) {
+        guard let guest = ports[Int(port)] else { return }
+        while case .moved(let count) = guest.page.receiveResponse(into: buffer), count > 0 {
+            Serial.send(4, guest.id, UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            pending.append(port)
+        }
+        push(guest)
+    }
+
+    func domain(_ id: DomainID) -> DomainIdentity? {
+        domains[id.rawValue].map {
+            DomainIdentity(
+                uniqueID: $0.uniqueID, isShutdown: $0.flags & 4 != 0, isDying: $0.flags & 2 != 0)
+        }
+    }
+
+    func map(_ domain: DomainID) throws(Failure) -> UnsafeMutableRawPointer {
+        guard let guest = domains[domain.rawValue] else { throw Failure("no domain ", Int(domain.rawValue)) }
+        mapped[UInt(bitPattern: guest.page.page)] = guest
+        return guest.page.page
+    }
+
+    func unmap(_ page: UnsafeMutableRawPointer) { mapped[UInt(bitPattern: page)] = nil }
+
+    // MARK: Guests
+
+    /// Puts what a guest has to say into its ring, as far as there is room.
+    private func push(_ guest: SimulatedDomain) {
+        if guest.unsent.isEmpty || guest.port == 0 || guest.page.isReconnectRequested { return }
+        let unsent = guest.unsent
+        guard case .moved(let count) = guest.page.sendRequest(unsent.span), count > 0 else { return }
+        guest.unsent.removeFirst(count)
+        pending.append(guest.port)
+    }
+
+    // MARK: Frames
+
+    private func readFrames() {
+        while Serial.isReadable && input.count < 8192 { input.append(Serial.read()) }
+        var used = 0
+        while input.count - used >= 8 {
+            let head = input[used..<used + 8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+            let count = Int(head >> 32)
+            if input.count - used - 8 < count { break }
+            let body = Array(input[(used + 8)..<(used + 8 + count)])
+            carryOut(UInt8(truncatingIfNeeded: head), DomainID(UInt16(truncatingIfNeeded: head >> 16)), body)
+            used += 8 + count
+        }
+        input.removeFirst(used)
+    }
+
+    private func carryOut(_ kind: UInt8, _ id: DomainID, _ body: [UInt8]) {
+        switch kind {
+        case 1: create(id)
+        case 2: domains[id.rawValue]?.flags = body[0]
+        case 3: domains[id.rawValue] = nil
+        case 4...7:
+            if kind == 5 { domainsChanged = true }
+            guard let guest = domains[id.rawValue], kind != 5 else { return }
+            actAsGuest(kind, guest, body)
+        case 8: isUnattachable = body[0] != 0
+        case 9: answersDue += 1
+        case 10: shutDown(.powerOff)
+        case 11: reportFigures()
+        default:
+            // The compiler must not know that it is a null pointer.
+            let address = UInt(kind &- 12)
+            machine_store32(UnsafeMutableRawPointer(bitPattern: address + 8), 1)
+        }
+    }
+
+    private func actAsGuest(_ kind: UInt8, _ guest: SimulatedDomain, _ body: [UInt8]) {
+        if kind == 4 {
+            // Nobody listens to it.
+            if guest.port == 0 { return }
+            guest.unsent.append(contentsOf: body)
+            return push(guest)
+        }
+        guest.unsent.removeAll()
+        if kind == 6 {
+            guest.page.requestReconnection()
+        } else {
+            let consumed = guest.page.positions.consumed
+            machine_store32(guest.page.page + 2052, consumed &+ 5000)
+        }
+        if guest.port != 0 { pending.append(guest.port) }
+    }
+
+    private func reportErrors() {
+        for guest in domains.values where guest.page.error != guest.error {
+            guest.error = guest.page.error
+            withUnsafeBytes(of: guest.error) { Serial.send(12, guest.id, $0) }
+        }
+    }
+
+    /// Memory in bytes (all, free, in one piece), busy ticks, ticks from the entry until the loop began.
+    private func reportFigures() {
+        var figures: [UInt64] = []
+        figures.append(UInt64(heap?.total ?? 0))
+        figures.append(UInt64(heap?.free ?? 0))
+        figures.append(UInt64(heap?.largest() ?? 0))
+        figures.append(busy)
+        figures.append(startedAfter)
+        figures.withUnsafeBytes { Serial.send(11, .zero, $0) }
+    }
+
+    var startedAfter: UInt64 = 0
+}
+
+/// The first serial port (a 16550), whose interrupt ends a wait.
+private enum Serial {
+    private static let port: UInt16 = 0x3F8
+
+    static func open() {
+        // 8 bits, no parity; the FIFOs on and empty; an interrupt for each byte that comes in.
+        for (register, value) in [(3, 3), (2, 7), (4, 8), (1, 1)] as [(UInt16, UInt8)] {
+            machine_out8(port + register, value)
+        }
+        // The interrupt controller (an 8259, on its own: edges, an end that it sees by itself): interrupts 0
+        // to 7 are vectors from `eventVector` on, and all but the port's, 4, are masked.
+        for (register, value) in [
+            (0x20, 0x13), (0x21, UInt8(Machine.eventVector)), (0x21, 3), (0x21, 0xEF),
+        ] as [(UInt16, UInt8)] {
+            machine_out8(register, value)
+        }
+    }
+
+    static var isReadable: Bool { machine_in8(port + 5) & 1 != 0 }
+    static func read() -> UInt8 { machine_in8(port) }
+
+    private static func write(_ byte: UInt8) {
+        while machine_in8(port + 5) & 0x20 == 0 { machine_pause() }
+        machine_out8(port, byte)
+    }
+
+    static func send(_ kind: UInt8, _ domain: DomainID, _ body: UnsafeRawBufferPointer) {
+        write(kind)
+        write(0)
+        write(UInt8(truncatingIfNeeded: domain.rawValue))
+        write(UInt8(truncatingIfNeeded: domain.rawValue >> 8))
+        for shift in [0, 8, 16, 24] as [UInt32] {
+            write(UInt8(truncatingIfNeeded: UInt32(body.count) >> shift))
+        }
+        for byte in body { write(byte) }
+    }
+
+    static func send(_ kind: UInt8, _ domain: DomainID, _ body: [UInt8]) {
+        body.withUnsafeBytes { send(kind, domain, $0) }
+    }
+}
