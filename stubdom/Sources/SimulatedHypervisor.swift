@@ -169,7 +169,7 @@ final class SimulatedHypervisor: Hypervisor {
     // MARK: Frames
 
     private func readFrames() {
-        while Serial.isReadable && input.count < 8192 { input.append(Serial.read()) }
+        while Serial.isReadable && input.count < 65536 { input.append(Serial.read()) }
         var used = 0
         while input.count - used >= 8 {
             let head = input[used..<used + 8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
