@@ -196,6 +196,8 @@ extension Server {
         var waiting: [(place: Place, path: [UInt8])] = [(top, path.text)]
         while let (place, text) = waiting.popLast() {
             text.withBytes { eventPath.load(canonical: $0) }
+            // A deny shows that there is such a node.
+            show(request.view, place.node, list: true)
             let before = transactions.state(request.view, place).permissions
             let verdict = ask(question, eventPath, eventPath.depth, before: before)
             if try !heed(verdict, request) { areGranted = false }
@@ -219,6 +221,7 @@ extension Server {
         scratch.withBytes { eventPath.load(canonical: $0) }
         var question = question(PolicyOperation.listChild, request)
         question.nodeExists = true
+        show(request.view, child.node, list: false)
         let before = transactions.state(request.view, child).permissions
         if case .deny = ask(question, eventPath, eventPath.depth, before: before) { return false }
         return true
@@ -301,21 +304,18 @@ extension Server {
     /// Puts the connection's next request off, as a policy wants it.
     func postpone(_ connection: Connection) {
         connection.isHeld = true
-        postponed.append((connection.id, now + UInt64(policies.delay) * 1_000_000))
+        let time = now + UInt64(policies.delay) * 1_000_000
+        postponed.append((connection.id, time))
+        nextPostponed = min(nextPostponed, time)
         policies.delay = 0
-    }
-
-    /// When the next postponed request is due.
-    var nextPostponed: UInt64? {
-        if postponed.isEmpty { return nil }
-        return postponed.reduce(UInt64.max) { min($0, $1.at) }
     }
 
     /// Lets those go on whose time has come.
     func releasePostponed() {
-        if postponed.isEmpty { return }
+        if now < nextPostponed { return }
         let due = postponed.filter { $0.at <= now }
         postponed.removeAll { $0.at <= now }
+        nextPostponed = postponed.reduce(UInt64.max) { min($0, $1.at) }
         for (id, _) in due {
             guard let connection = connections[Int(id)], connection.isHeld else { continue }
             connection.isHeld = false

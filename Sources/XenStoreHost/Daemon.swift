@@ -35,6 +35,7 @@ public final class Daemon {
     let rings: Rings?
     private let backend: ModuleBackend?
     private var policies: OpenPolicies
+    private let closings = PolicyClosings()
     /// Nil where the sessions end with this process.
     var journal: SessionJournal?
     private let reload: Reload
@@ -126,6 +127,7 @@ public final class Daemon {
         journal?.close()
         backend?.close()
         policies.close()
+        closings.finish()
         pidFile?.remove()
         pidFile = nil
         log.close()
@@ -188,7 +190,7 @@ extension Daemon {
             policies = reloaded.policies
             policies.inherit(from: older)
             server.setPolicies(policies.all)
-            older.close()
+            closings.close(older)
             log.level = fresh.logLevel
             if Daemon.destination(fresh) != Daemon.destination(options) {
                 log.setDestination(Daemon.destination(fresh))

@@ -1,5 +1,5 @@
 // Threads, and the lock between them. Two threads live as long as the daemon: the loop's and the log's. A
-// third reads the configuration at SIGHUP.
+// third reads the configuration at SIGHUP, a fourth closes the policies that were in force before.
 
 import CLinux
 import Glibc

@@ -173,7 +173,7 @@ private let denySecret = """
 }
 
 extension CommandTests {
-    @Test(arguments: ["hardened-guests", "monitoring-group"])
+    @Test(arguments: ["hardened-guests", "monitoring-group", "type-labels"])
     func theShippedPoliciesPassTheirTests(name: String) throws {
         let outcome = try run(["test-policy", "config/policies/\(name)-tests.yaml"])
         #expect(outcome.status == 0 && outcome.errors == "")

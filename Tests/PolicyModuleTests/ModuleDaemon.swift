@@ -12,14 +12,22 @@ import XenStoreTypes
 final class ModuleDaemon {
     let scratch = ModuleScratch()
     let host: SimulatedHost
-    private let process = Process()
+    private var process = Process()
+    private let store: String
 
-    /// `policies`: what follows `policies:` in the configuration. DIR stands for the directory.
-    init(policies: String) throws {
+    /// `policies`: what follows `policies:` in the configuration, `store`: what follows `store:`. DIR stands
+    /// for the directory.
+    init(policies: String, store: String = "{}") throws {
+        self.store = store
         try SimulatedHost.make(scratch / "host")
         host = try SimulatedHost(scratch / "host")
         try configure(policies)
         _ = FileManager.default.createFile(atPath: scratch / "errors", contents: nil)
+        try start()
+    }
+
+    private func start() throws {
+        process = Process()
         let own = try #require(Bundle.main.executableURL).deletingLastPathComponent()
         process.executableURL = own.appending(path: "xenstored")
         process.arguments = ["-N", "--config", scratch / "xenstored.yaml", "--hypervisor", "simulated"]
@@ -28,10 +36,19 @@ final class ModuleDaemon {
         ]
         process.standardInput = FileHandle.nullDevice
         process.standardOutput = FileHandle.nullDevice
-        process.standardError = try FileHandle(forWritingTo: URL(filePath: scratch / "errors"))
+        let log = try FileHandle(forWritingTo: URL(filePath: scratch / "errors"))
+        try log.seekToEnd()
+        process.standardError = log
+        let starts = errors.components(separatedBy: " serves ").count
         try process.run()
-        let path = scratch / "socket"
-        try #require(eventually { access(path, F_OK) == 0 && errors.contains(" serves ") }, "\(errors)")
+        try #require(eventually { errors.components(separatedBy: " serves ").count > starts }, "\(errors)")
+    }
+
+    /// Kills it, and starts another in its place.
+    func killAndRestart() throws {
+        kill(process.processIdentifier, SIGKILL)
+        process.waitUntilExit()
+        try start()
     }
 
     deinit { stop() }
@@ -39,7 +56,8 @@ final class ModuleDaemon {
     func configure(_ policies: String) throws {
         let text =
             "policies:\(policies.hasPrefix(" []") ? "" : "\n")"
-            + policies.replacing("DIR", with: scratch.path) + "\n"
+            + policies.replacing("DIR", with: scratch.path) + "\nstore: "
+            + store.replacing("DIR", with: scratch.path) + "\n"
         try text.write(toFile: scratch / "xenstored.yaml", atomically: true, encoding: .utf8)
     }
 

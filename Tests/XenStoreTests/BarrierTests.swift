@@ -161,6 +161,26 @@ private final class Stalled {
         #expect(other.reply()?.strings == ["T"])
     }
 
+    @Test func whatPoliciesLookAtIsShownToo() {
+        let it = Stalled()
+        #expect(it.ask(it.writer, .setPermissions, ["/a/b", "r0"]) == nil)
+        // A list of names does not tell of permissions, but one that policies filter by them does.
+        #expect(it.ask(it.reader, .directory, ["/a"])?.errorName == nil)
+        it.server.setPolicies([
+            ScriptedPolicy(decides: .derived(PolicyOperation.listChild, PolicyOperation.removeNode)) {
+                asked in
+                asked.path == "/a/b" ? .deny(.perm) : .abstain
+            }
+        ])
+        #expect(it.ask(it.reader, .directory, ["/a"]) == nil)
+        // That a removal is refused tells that there is something below.
+        let other = Client(it.server, domain: 0)
+        #expect(it.ask(other, .remove, ["/a"]) == nil)
+        it.finish()
+        #expect(it.reader.reply()?.strings == ["secret"])
+        #expect(other.reply()?.errorName == "EPERM")
+    }
+
     @Test func aStalledStoreCostsNobodyEvents() {
         let it = Stalled()
         _ = it.ask(it.reader, .watch, ["/a", "t"])

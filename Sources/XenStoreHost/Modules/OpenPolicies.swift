@@ -40,6 +40,33 @@ struct OpenPolicies: @unchecked Sendable {
     func close() { for policy in all { policy.close() } }
 }
 
+/// Closes policies that are no longer in force on a thread of their own: their disks may be slow.
+final class PolicyClosings: @unchecked Sendable {
+    private let monitor = Monitor()
+    private var open = 0
+
+    func close(_ policies: OpenPolicies) {
+        if policies.all.isEmpty { return }
+        monitor.locked { open += 1 }
+        do throws(StartFailure) {
+            try startThread("policies") { self.closeNow(policies) }
+        } catch {
+            closeNow(policies)
+        }
+    }
+
+    private func closeNow(_ policies: OpenPolicies) {
+        policies.close()
+        monitor.locked {
+            open -= 1
+            monitor.wake()
+        }
+    }
+
+    /// Waits until all are closed.
+    func finish() { monitor.locked { while open > 0 { monitor.wait() } } }
+}
+
 extension ErrorName {
     /// The machine's number.
     var errno: Int32 {
