@@ -77,7 +77,7 @@ stubdom: toolchain deps
 
 test-stubdom: stubdom
 	$(call need,$(stubdom_packages))
-	STUBDOM_KERNEL=$(CURDIR)/.build/stubdom/xenstored.elf swift test $(SWIFTFLAGS) --filter StubdomTests
+	STUBDOM_KERNEL=$(CURDIR)/.build/stubdom/xenstored.elf swift test $(SWIFTFLAGS) --no-parallel --filter StubdomTests
 
 disk_tests := AppendLogTests RecordLogTests TDBFileTests ConformanceTests
 
