@@ -130,6 +130,7 @@ extension Server {
         if owner(tree.root) != account { return }
         var list = permissions.entries(tree.nodes[tree.root].permissions)
         list[0].domain = configuration.privilegedDomain
+        list[0].ignored = false
         eventPath.load(canonical: Bytes("/"))
         set(tree.root, eventPath, permissions: permissions.intern(list))
     }

@@ -74,7 +74,9 @@ extension Server {
     private func list(of record: StoreRecord) -> [Permission]? {
         var list: [Permission] = []
         for position in 0..<record.permissionCount {
-            guard let entry = record.permission(position) else { return nil }
+            guard var entry = record.permission(position) else { return nil }
+            // It never ends, so no store of ours says so.
+            if isEverlasting(entry.domain) { entry.ignored = false }
             list.append(entry)
         }
         return list
@@ -274,6 +276,7 @@ extension Server {
         var list = permissions.entries(tree.nodes[node].permissions)
         let control = configuration.privilegedDomain
         if list[0].domain != control && list[0].domain != configuration.domain { list[0].domain = control }
+        list[0].ignored = false
         for position in list.indices.dropFirst() where !isEverlasting(list[position].domain) {
             if list[position].domain != .any { list[position].ignored = true }
         }
