@@ -27,10 +27,15 @@ extension Server {
     func check(
         _ request: Request, _ found: (place: Place, level: Int), _ right: Rights
     ) throws(ErrorName) {
-        if request.connection.isPrivileged { return }
-        if found.place.isNone { throw .acces }
+        if !isPermitted(request, found, right) { throw .acces }
+    }
+
+    /// Whether node permissions give `right` on a path whose nearest existing node is `found`.
+    func isPermitted(_ request: Request, _ found: (place: Place, level: Int), _ right: Rights) -> Bool {
+        if request.connection.isPrivileged { return true }
+        if found.place.isNone { return false }
         let list = transactions.state(request.view, found.place).permissions
-        if !rights(request.connection, list).contains(right) { throw .acces }
+        return rights(request.connection, list).contains(right)
     }
 
     /// Takes the path of the request into `path`. Throws EINVAL.

@@ -82,6 +82,8 @@ extension Server {
             guard let user = rest[0].dropFirst(1).decimal else { throw .inval }
             subject = .user(user)
             peer.user = user
+            // Of no group that a rule could name.
+            peer.group = .max
         } else {
             subject = .domain(try domainID(rest[0]))
         }

@@ -24,6 +24,8 @@ extension Server {
     /// `domid|`: the domain is gone, whether it has ended or not.
     func release(_ request: Request) throws(ErrorName) {
         let account = try introduced(request)
+        // A policy may grant it to a guest, whose ring has to last until it has the reply.
+        if account == request.connection.account { throw .inval }
         endDomain(account)
         replyOK(request)
     }

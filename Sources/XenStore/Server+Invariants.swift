@@ -150,9 +150,11 @@ extension Server {
                 expect(owner == connection.id, "a transaction of another connection", transaction)
                 transaction = transactions.table[transaction].nextOfConnection
             }
-            let isHeld = reservation.held.contains(connection.id)
+            let isHeld =
+                reservation.held.contains(connection.id) || postponed.contains { $0.id == connection.id }
             expect(isHeld == connection.isHeld, "a connection waits for nothing", connection.id)
         }
+        expect(postponed.allSatisfy { nextPostponed <= $0.at }, "a request is put off for ever", 0)
         expect(transactions.holder != 0 || reservation.held.isEmpty, "a reservation of nobody", 0)
         expect(transactions.holder != 0 || transactions.heldNodes.count == 0, "nodes held for nobody", 0)
         expect(watched == watches.count, "watches of nobody", UInt32(watches.count))

@@ -20,7 +20,11 @@ extension Server {
         var found = transactions.nearest(view, path)
         // That something is absent is what the list of children says that it would be in.
         show(view, found.place.node, list: found.level < path.depth || seen.contains(.children))
-        if try !consult(request, found, intention) { try check(request, found, right) }
+        if try consult(request, found, right, intention) {
+            yieldReservation(request)
+        } else {
+            try check(request, found, right)
+        }
         if view == 0 { return found }
         if isOverTouched(request, found, to: min(found.level + 1, path.depth)) {
             throw refused(request.connection, .transactionNodes)

@@ -142,10 +142,13 @@ extension Server {
         _ = try heed(ask(question, path, path.depth, before: 0), request)
     }
 
-    /// Asks about a request about `path`, and about all that it would bring about or remove. Throws what it
-    /// is refused with; answers whether it is granted what needs permission.
+    /// Asks about a request about `path`, which needs `right`, and about all that it would bring about or
+    /// remove. Throws what it is refused with; answers whether it is granted what needs permission.
+    ///
+    /// Whom permissions give nothing is asked about no further than to the first node that is not granted:
+    /// what he has no right to touch costs him, and everybody else, nothing.
     func consult(
-        _ request: Request, _ found: (place: Place, level: Int), _ intention: Intention
+        _ request: Request, _ found: (place: Place, level: Int), _ right: Rights, _ intention: Intention
     ) throws(ErrorName) -> Bool {
         if policies.decides == 0 { return false }
         let operation = request.header.type
@@ -160,20 +163,23 @@ extension Server {
         }
         let type = MessageType(rawValue: operation)
         if !exists && (type == .write || type == .makeDirectory) && policies.isAsked(PolicyOperation.create) {
-            let areGranted = try consultCreation(request, found, before, intention)
+            let isAllowed = isGranted || isPermitted(request, found, right)
+            let areGranted = try consultCreation(request, found, before, intention, isAllowed)
             return isGranted || areGranted
         }
         if exists && type == .remove && policies.isAsked(PolicyOperation.removeNode) {
-            let areGranted = try consultRemoval(request, found.place)
+            let isAllowed = isGranted || isPermitted(request, found, right)
+            let areGranted = try consultRemoval(request, found.place, isAllowed)
             return isGranted || areGranted
         }
         return isGranted
     }
 
-    /// Each node that would come, from the topmost.
+    /// Each node that would come, from the topmost. Throws EACCES at the first that is not granted unless the
+    /// request `isAllowed` without.
     private func consultCreation(
         _ request: Request, _ found: (place: Place, level: Int), _ above: PermissionsID,
-        _ intention: Intention
+        _ intention: Intention, _ isAllowed: Bool
     ) throws(ErrorName) -> Bool {
         if found.place.isNone { return false }
         let list = permissions.inherited(above, creator: creator(request.connection))
@@ -183,13 +189,17 @@ extension Server {
         for level in found.level + 1...path.depth {
             let value = level == path.depth ? intention.value : .empty
             let verdict = ask(question, path, level, before: 0, Intention(after: list, value: value))
-            if try !heed(verdict, request) { areGranted = false }
+            if try heed(verdict, request) { continue }
+            if !isAllowed { throw .acces }
+            areGranted = false
         }
         return areGranted
     }
 
-    /// Each node that would go, the named one first.
-    private func consultRemoval(_ request: Request, _ top: Place) throws(ErrorName) -> Bool {
+    /// Each node that would go, the named one first. Throws as `consultCreation` does.
+    private func consultRemoval(
+        _ request: Request, _ top: Place, _ isAllowed: Bool
+    ) throws(ErrorName) -> Bool {
         var areGranted = true
         var question = question(PolicyOperation.removeNode, request)
         question.nodeExists = true
@@ -200,7 +210,10 @@ extension Server {
             show(request.view, place.node, list: true)
             let before = transactions.state(request.view, place).permissions
             let verdict = ask(question, eventPath, eventPath.depth, before: before)
-            if try !heed(verdict, request) { areGranted = false }
+            if try !heed(verdict, request) {
+                if !isAllowed { throw .acces }
+                areGranted = false
+            }
             transactions.forEachChild(request.view, place) { child, name in
                 var below = text
                 below.append(0x2F)
@@ -304,21 +317,18 @@ extension Server {
     /// Puts the connection's next request off, as a policy wants it.
     func postpone(_ connection: Connection) {
         connection.isHeld = true
-        postponed.append((connection.id, now + UInt64(policies.delay) * 1_000_000))
+        let time = now + UInt64(policies.delay) * 1_000_000
+        postponed.append((connection.id, time))
+        nextPostponed = min(nextPostponed, time)
         policies.delay = 0
-    }
-
-    /// When the next postponed request is due.
-    var nextPostponed: UInt64? {
-        if postponed.isEmpty { return nil }
-        return postponed.reduce(UInt64.max) { min($0, $1.at) }
     }
 
     /// Lets those go on whose time has come.
     func releasePostponed() {
-        if postponed.isEmpty { return }
+        if now < nextPostponed { return }
         let due = postponed.filter { $0.at <= now }
         postponed.removeAll { $0.at <= now }
+        nextPostponed = postponed.reduce(UInt64.max) { min($0, $1.at) }
         for (id, _) in due {
             guard let connection = connections[Int(id)], connection.isHeld else { continue }
             connection.isHeld = false

@@ -174,7 +174,7 @@ extension Server {
         for id in accounts.all where !accounts.table[id].isUser {
             if accounts.table[id].isEverlasting || accounts.table[id].identity != nil { continue }
             let domain = DomainID(UInt16(truncatingIfNeeded: accounts.table[id].number))
-            if !named.contains(domain) {
+            if !named.contains(domain) && accounts.table[id].firstOwned == 0 {
                 accounts.close(id)
                 continue
             }

@@ -242,20 +242,31 @@ extension Server {
             return isCommit && !transactions.table[transaction].isDoomed
                 && wouldChange(transaction)
         }
-        let change: Transactions.Change
-        switch MessageType(rawValue: request.header.type) {
-        case .write, .makeDirectory: change = .value
-        case .setPermissions: change = .permissions
-        case .remove: change = .removal
-        default: return false
-        }
-        guard let end = request.payload.firstIndex(of: 0) else { return false }
+        guard let change = change(request), let end = request.payload.firstIndex(of: 0) else { return false }
         do throws(ErrorName) {
             try path.parse(request.payload.slice(0, end), home: connection.home, allowSpecial: true)
         } catch {
             return false
         }
         return mayChange(connection, change) && transactions.isTouched(path, by: change)
+    }
+
+    /// What a request would do to its path; nil: it changes none.
+    private func change(_ request: Request) -> Transactions.Change? {
+        switch MessageType(rawValue: request.header.type) {
+        case .write, .makeDirectory: .value
+        case .setPermissions: .permissions
+        case .remove: .removal
+        default: nil
+        }
+    }
+
+    /// A policy has granted the request. Node permissions alone say who waits (`mayChange`), so this one may
+    /// be about to change what is reserved: then nobody has it reserved any more.
+    func yieldReservation(_ request: Request) {
+        if transactions.holder == 0 || request.view != 0 { return }
+        guard let change = change(request), transactions.isTouched(path, by: change) else { return }
+        endReservation()
     }
 
     /// Whether the connection may change the path at all: who will be refused does not wait, or waiting would

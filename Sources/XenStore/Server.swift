@@ -77,6 +77,8 @@ public final class Server {
     let policies = Policies()
     /// Connections whose next request a policy has put off, and until when.
     var postponed: [(id: UInt32, at: UInt64)] = []
+    /// No later than the first of them; the largest number if there are none.
+    var nextPostponed = UInt64.max
     /// Only while the tree is being recovered.
     var recovery: Recovery?
     /// The tree's generation when the request at hand began, and the newest that it has looked at.
@@ -329,7 +331,7 @@ public final class Server {
         var next = UInt64.max
         if transactions.holder != 0 { next = reservation.deadline }
         if let retryAt = commits.retryAt { next = min(next, retryAt) }
-        if let postponed = nextPostponed { next = min(next, postponed) }
+        next = min(next, nextPostponed)
         return next == .max ? nil : next
     }
 

@@ -88,5 +88,5 @@ public struct StartFailure: Error, Equatable, Sendable, CustomStringConvertible 
     public init(_ description: String) { self.description = description }
 
     /// `what`, and the meaning of the system call's `errno`.
-    init(_ what: String, errno code: Int32) { description = what + ": " + errorText(code) }
+    public init(_ what: String, errno code: Int32) { description = what + ": " + errorText(code) }
 }

@@ -61,9 +61,11 @@ public struct PolicyQuestion {
         precondition(position >= 0 && position < componentCount)
         return Self.bytes(xenstore_component(question, position))
     }
-    /// The domain that owns the node; nil if there is no node.
+    /// The domain that owns the node; nil if there is no node, or the owner is gone: a domain that has its
+    /// number now owns nothing by that.
     public var owner: UInt16? {
-        question.pointee.before_count > 0 ? question.pointee.before[0].domain : nil
+        guard question.pointee.before_count > 0, question.pointee.before[0].flags & 1 == 0 else { return nil }
+        return question.pointee.before[0].domain
     }
     /// The node's permissions, the owner's first; empty if there is no node.
     public var permissionsBefore: [Permission] {

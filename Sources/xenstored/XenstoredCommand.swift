@@ -42,6 +42,13 @@ struct XenstoredCommand: ParsableCommand {
     var checkConfiguration = false
 
     @Option(
+        name: .customLong("compile-config"),
+        help: ArgumentHelp(
+            "Write the configuration as the stub domain's kernel reads it, start nothing.", valueName: "file")
+    )
+    var compiledFile: String?
+
+    @Option(
         help: ArgumentHelp("Whose domains to serve: auto, xen, simulated or none.", valueName: "name"),
         transform: OptionValue.hypervisor)
     var hypervisor: Configuration.Hypervisor?
@@ -192,6 +199,10 @@ extension XenstoredCommand {
             _ = try StoreChoice(options, builtIn: builtIn).module()
             let search = ModuleSearch(options, builtIn: builtIn)
             for policy in options.configuration.policies { _ = try policy.find(search) }
+            if let file = command.compiledFile {
+                try writeNew(file, try options.kernelConfiguration().compiled)
+                return 0
+            }
             guard command.checkConfiguration else { return runDaemon(options, builtIn: builtIn) }
             print("\(command.configurationFile ?? options.file ?? "no configuration file, the defaults"): ok")
             return 0

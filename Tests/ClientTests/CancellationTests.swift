@@ -6,7 +6,7 @@ import XenStoreTypes
 
 @testable import XenStoreClient
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct CancellationTests {
     let daemon: TestDaemon
 

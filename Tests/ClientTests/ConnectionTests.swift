@@ -9,7 +9,7 @@ import XenStoreTypes
 
 @testable import XenStoreClient
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ConnectionTests {
     let daemon: TestDaemon
 
@@ -116,7 +116,7 @@ struct ConnectionTests {
 }
 
 /// What the kernel's device does otherwise than a socket.
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct DeviceTests {
     @Test func `many requests at once pass through it`() async throws {
         let peer = ScriptedPeer(type: SOCK_SEQPACKET) { peer in

@@ -7,7 +7,7 @@ import XenStoreTypes
 
 @testable import XenStoreClient
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct HostileTests {
     /// What a READ, and the next one, fail with when `script` has seen the first.
     private func loss(_ script: @escaping @Sendable (ScriptedPeer, Message) -> Void) async throws

@@ -5,7 +5,7 @@ import XenStoreTypes
 
 @testable import XenStoreClient
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct ListTests {
     let daemon: TestDaemon
 

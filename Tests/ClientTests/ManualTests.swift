@@ -41,7 +41,7 @@ func nameOrNil(_ client: XenStoreClient, _ domain: DomainID) async throws -> Str
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ManualTests {
     let daemon: TestDaemon
 

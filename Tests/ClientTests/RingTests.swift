@@ -57,7 +57,7 @@ final class TestHost: @unchecked Sendable {
     }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct RingTests {
     let host: TestHost
 

@@ -5,7 +5,7 @@ import XenStoreTypes
 
 @testable import XenStoreClient
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct WatchTests {
     let daemon: TestDaemon
 

@@ -5,6 +5,7 @@
 import Foundation
 import Glibc
 import Testing
+import XenStore
 import XenStoreTestKit
 
 @testable import XenStoreHost
@@ -51,8 +52,28 @@ import XenStoreTestKit
             errors: String(decoding: try wholeFile(errors), as: UTF8.self))
     }
 
+    /// The shipped file says what holds without it, and has to be right about that.
+    @Test func theKernelsConfigurationIsCompiled() throws {
+        var template = Array("/tmp/xenstored-test-XXXXXX".utf8CString)
+        let directory = String(cString: try #require(mkdtemp(&template)))
+        let blob = "\(directory)/blob"
+        defer {
+            unlink(blob)
+            rmdir(directory)
+        }
+        let outcome = try run(["--config", "config/stubdom.yaml", "--compile-config", blob])
+        #expect(outcome == Outcome(status: 0, output: "", errors: ""))
+        #expect(try wholeFile(blob) == KernelConfiguration().compiled)
+        let refused = try run(["--trace-file", "/tmp/x", "--compile-config", blob])
+        #expect(refused.status == 2)
+        #expect(refused.errors.contains("found log.trace-file, expected none"), "\(refused.errors)")
+        let lost = try run(["--compile-config", "\(directory)/none/blob"])
+        #expect(lost.status == 2)
+        #expect(lost.errors.contains("cannot write \(directory)/none/blob"), "\(lost.errors)")
+    }
+
     @Test func theShippedFilesAreOK() throws {
-        for file in ["config/xenstored.yaml", "config/demo.yaml"] {
+        for file in ["config/xenstored.yaml", "config/demo.yaml", "config/stubdom.yaml"] {
             let outcome = try run(["--check-config", "--config", file])
             #expect(outcome == Outcome(status: 0, output: "\(file): ok\n", errors: ""))
         }

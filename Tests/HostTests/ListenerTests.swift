@@ -6,7 +6,7 @@ import Testing
 
 @testable import XenStoreHost
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ListenerTests {
     let directory = TestDirectory()
 

@@ -208,6 +208,20 @@ extension CommandTests {
         #expect(outcome.output == output)
     }
 
+    /// Not those who only ask what a policy would say.
+    @Test func onlyWhoHasSeenSomethingWritesDownWhatHeSaw() throws {
+        let scratch = TestDirectory()
+        let table = """
+            policies: [{module: path-rules, options: {mode: record, record-to: seen.yaml}}]
+            tests:
+              - {subject: 7, operation: read, path: /a, expect: abstain}
+            """
+        try table.write(toFile: scratch / "tests.yaml", atomically: false, encoding: .utf8)
+        try "of a daemon".write(toFile: scratch / "seen.yaml", atomically: false, encoding: .utf8)
+        #expect(try run(["test-policy", scratch / "tests.yaml"]).status == 0)
+        #expect(contents(scratch / "seen.yaml") == "of a daemon")
+    }
+
     @Test(arguments: [
         ("tests: []", "f.yaml: found no tests, expected policies and tests"),
         (

@@ -32,7 +32,7 @@ private func processNumber(_ directory: TestDirectory) -> pid_t {
     pid_t(contents(directory / "pid").dropLast()) ?? -1
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct ProcessTests {
     @Test func `the background serves before its caller returns, and stops at SIGTERM`() async {
         await #expect(processExitsWith: .success) {

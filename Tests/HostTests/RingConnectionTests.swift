@@ -7,7 +7,7 @@ import XenStoreTypes
 
 @testable import XenStoreHost
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct RingConnectionTests {
     @Test func `a guest reads, writes and watches`() throws {
         let host = try SimulatedDaemon()

@@ -7,7 +7,7 @@ import XenStoreTypes
 
 @testable import XenStoreHost
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct RingHostileTests {
     /// The guest is cut off for this reason, and comes back by a reconnection.
     func expectCutOff(_ guest: SimulatedGuest, error: UInt32, _ host: SimulatedDaemon) throws {

@@ -7,7 +7,7 @@ import XenStoreTypes
 
 @testable import XenStoreHost
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct RingLifeTests {
     /// A guest with half a request on its way, and half a response if `response`.
     func halfway(_ host: SimulatedDaemon, _ id: UInt16, response: Bool) throws -> SimulatedGuest {

@@ -12,7 +12,7 @@ private func children(of process: pid_t) -> [pid_t] {
     contents("/proc/\(process)/task/\(process)/children").split(separator: " ").compactMap { pid_t($0) }
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct SupervisorTests {
     private let directory = TestDirectory()
 

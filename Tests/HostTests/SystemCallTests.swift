@@ -21,7 +21,7 @@ private func readsAndWrites(_ thread: String) -> [Int] {
         .compactMap { $0.split(separator: " ").last.flatMap { Int($0) } }
 }
 
-@Suite(.timeLimit(.minutes(1)))
+@Suite(.timeLimit(.minutes(10)))
 struct SystemCallTests {
     @Test(.enabled(if: contents("/proc/self/io") != "", "the kernel does not count"))
     func `a request is one read and one write`() async {

@@ -64,7 +64,7 @@ private final class FakeGuest {
     }
 }
 
-@Suite(.timeLimit(.minutes(2)))
+@Suite(.timeLimit(.minutes(10)))
 struct XenDaemonTests {
     /// Starts a daemon on the fake host; it is ready when this returns.
     private func start(_ fake: FakeXen) throws -> (daemon: DaemonProcess, socket: String) {

@@ -30,7 +30,7 @@ private func read(_ text: String) throws -> RuleFile {
                 paths: [/a/*/**, "**"]
                 error: ENOENT
                 permissive: true
-              - {effect: grant, subjects: any}
+              - {effect: grant, subjects: any, operations: all}
             """)
         #expect(file.isPermissive && file.rules.count == 2)
         let rule = file.rules[0]
@@ -82,7 +82,11 @@ private func read(_ text: String) throws -> RuleFile {
             "1:66: found paths for operations that have none, expected no paths"
         ),
         (
-            "rules: [{effect: grant, subjects: any, error: EPERM}]",
+            "rules: [{effect: grant, subjects: any}]",
+            "1:9: found a grant without \"operations\", expected what it grants"
+        ),
+        (
+            "rules: [{effect: grant, subjects: any, error: EPERM, operations: read}]",
             "1:47: found an error of a rule whose effect is grant, expected none"
         ),
         (

@@ -21,7 +21,7 @@ private func hexadecimal(_ bytes: [UInt8]) -> String {
     bytes.map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }.joined()
 }
 
-@Suite(.timeLimit(.minutes(1))) struct AuditTrailTests {
+@Suite(.timeLimit(.minutes(10))) struct AuditTrailTests {
     let scratch = ModuleScratch()
     private var path: String { scratch / "audit" }
 

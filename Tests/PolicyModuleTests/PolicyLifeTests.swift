@@ -6,7 +6,7 @@ import Testing
 import XenStoreTestKit
 import XenStoreTypes
 
-@Suite(.serialized, .timeLimit(.minutes(1))) struct PolicyLifeTests {
+@Suite(.serialized, .timeLimit(.minutes(10))) struct PolicyLifeTests {
     private static let rules = """
         rules:
           - {effect: deny, subjects: guest, operations: [WRITE, CREATE], paths: "/local/domain/*/locked/**"}

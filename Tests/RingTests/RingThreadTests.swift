@@ -204,7 +204,7 @@ private struct Tally {
 
     /// The daemon's calls: none moves more than a ring or more than there is room for, or touches what lies
     /// beside page and buffer (where nothing may be touched at all), or lasts.
-    @Test(.timeLimit(.minutes(3))) func theDaemonStaysWhole() {
+    @Test(.timeLimit(.minutes(10))) func theDaemonStaysWhole() {
         let page = SharedPage()
         let report = Report()
         let guest = Thread { Self.writeNonsense(page, until: report) }

@@ -23,6 +23,7 @@ final class StubMachine {
         case create = 1
         case flags, destroy, bytes, domainEvent, reconnect, breakRing, unattachable, answer, powerOff, figures
         case wordChanged = 12
+        case series = 13
         static let mistake = Kind.wordChanged
     }
 
@@ -47,16 +48,17 @@ final class StubMachine {
 
     var console: String { (try? String(contentsOfFile: "\(directory)/console", encoding: .utf8)) ?? "" }
 
-    /// Starts it. `ready`: waits until it serves.
+    /// Starts it. `ready`: waits until it serves. It ends after so many seconds.
     init(
         memory: Int = 32, commandLine: String = "simulated", ramdisk: [UInt8]? = nil, ready: Bool = true,
-        counting: Bool = false
+        counting: Bool = false, seconds: Int = 60
     ) throws {
         guard let kernel = Self.kernel else { throw StubFailure("STUBDOM_KERNEL names no kernel") }
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("stub-\(UUID())").path
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         var arguments = [
-            "timeout", "-k", "1", "60", "qemu-system-x86_64", "-M", "pc", "-cpu", "max", "-m", "\(memory)",
+            "timeout", "-k", "1", "\(seconds)", "qemu-system-x86_64", "-M", "pc", "-cpu", "max", "-m",
+            "\(memory)",
             "-nodefaults",
             "-no-user-config", "-display", "none", "-no-reboot", "-kernel", kernel, "-append", commandLine,
             "-chardev", "socket,id=s,path=\(directory)/serial,server=on,wait=off",
@@ -218,6 +220,18 @@ final class StubMachine {
             }
         }
         return nil
+    }
+
+    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it. Waits
+    /// until all are carried out. False: the machine does not answer.
+    func makeSeries(_ domain: UInt16, _ numbers: Range<Int>, _ type: MessageType, _ payload: [UInt8]) -> Bool
+    {
+        var body: [UInt8] = []
+        for bound in [numbers.lowerBound, numbers.upperBound] {
+            withUnsafeBytes(of: UInt32(bound)) { body += $0 }
+        }
+        send(.series, domain, body + Message(type, payload).bytes)
+        return settle()
     }
 
     /// A domain, introduced.

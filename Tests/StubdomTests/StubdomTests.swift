@@ -3,6 +3,7 @@
 
 import Foundation
 import Testing
+import XenStore
 import XenStoreTestKit
 import XenStoreTypes
 
@@ -41,6 +42,29 @@ struct StubdomTests {
         let machine = try StubMachine(commandLine: line, ready: false)
         #expect(machine.status() == 7)
         #expect(machine.console.contains("xenstored: stopped: \(reason)"), "\(machine.console)")
+    }
+
+    /// The ramdisk is the configuration.
+    @Test func theConfigurationHolds() throws {
+        var configuration = KernelConfiguration()
+        configuration.quotas[.nodes] = 3
+        configuration.logLevel = .debug
+        let machine = try StubMachine(ramdisk: configuration.compiled)
+        #expect(machine.ask(0, .getQuota, ["nodes"]) == "3\0")
+        #expect(machine.ask(0, .getQuota, ["watches"]) == "128\0")
+    }
+
+    @Test func aWrongConfigurationIsRefused() throws {
+        var bytes = KernelConfiguration().compiled
+        bytes[bytes.count - 1] ^= 1
+        for (ramdisk, reason) in [
+            (bytes, "the ramdisk is a configuration that is damaged"),
+            (Array("quotas:\n  nodes: 5\n".utf8), "the ramdisk is no configuration that --compile-config"),
+        ] {
+            let machine = try StubMachine(ramdisk: ramdisk, ready: false)
+            #expect(machine.status() == 7)
+            #expect(machine.console.contains("stopped: \(reason)"), "\(machine.console)")
+        }
     }
 
     @Test func anExceptionIsNamed() throws {

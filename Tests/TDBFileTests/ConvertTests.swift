@@ -21,7 +21,7 @@ private func convert(_ arguments: String...) throws -> (text: String, status: In
 }
 
 @Suite(
-    .timeLimit(.minutes(5)),
+    .timeLimit(.minutes(10)),
     .enabled("the modules are built") {
         ["xenstored", "libxenstore-tdb-file.so", "libxenstore-append-log.so"].allSatisfy {
             access(built + "/" + $0, R_OK) == 0

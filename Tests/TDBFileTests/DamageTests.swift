@@ -42,7 +42,7 @@ private func refusal(_ path: String) throws -> PluginFailure {
     throw PluginFailure("")
 }
 
-@Suite(.timeLimit(.minutes(5)))
+@Suite(.timeLimit(.minutes(10)))
 struct DamageTests {
     /// Bytes anywhere behind the chains' heads, a few at a time: what comes back was all committed.
     @Test(arguments: 0..<25)

@@ -8,7 +8,7 @@ import XenStoreTestKit
 
 @testable import TDBFileStore
 
-@Suite(.timeLimit(.minutes(5)))
+@Suite(.timeLimit(.minutes(10)))
 struct HistoryTests {
     /// Groups of one batch to thirty, each in a transaction of its own.
     @Test(arguments: 0..<40)

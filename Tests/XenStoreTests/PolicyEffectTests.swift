@@ -129,6 +129,7 @@ import XenStoreTypes
         // What comes behind it waits too, and nobody else does.
         #expect(ring.write("/b")?.outcome == nil)
         #expect(test.control.write("/c")?.outcome == "OK")
+        #expect(test.server.checkInvariants() == 0)
         test.pass(49 * millisecond)
         #expect(ring.reply() == nil)
         test.pass(2 * millisecond)
@@ -136,6 +137,21 @@ import XenStoreTypes
         #expect(ring.reply()?.outcome == "OK")
         #expect(policy.asked.count == 2)
         #expect(test.server.checkInvariants() == 0)
+    }
+
+    @Test func eachIsPutOffForItsOwnTime() {
+        let test = TestServer()
+        let policy = ScriptedPolicy(decides: .of(.read)) { asked in
+            asked.now == 100 * second ? .postpone(asked.subject.domain == DomainID(3) ? 50 : 10) : .abstain
+        }
+        test.server.setPolicies([policy])
+        let (late, early) = (test.ring(3), test.ring(4))
+        #expect(late.read("/") == nil && early.read("/") == nil)
+        test.pass(11 * millisecond)
+        #expect(early.reply() != nil && late.reply() == nil)
+        test.pass(40 * millisecond)
+        #expect(late.reply() != nil)
+        #expect(test.server.nextDeadline == nil)
     }
 
     @Test func aConnectionMayGoWhileItsRequestIsPutOff() {

@@ -1,14 +1,16 @@
 // The kernel's command line: what init-xenstore-domain passes, and what its --param adds.
 //
 //     --event N          the port of domain 0 for its ring; must be there
-//     --master-domid N   the domain that --event is about and that may do everything (0)
+//     --master-domid N   the domain that --event is about and that may do everything (else the
+//                        configuration's privileged-domain)
 //     simulated          no Xen is looked for: a test drives the machine (SimulatedHypervisor)
 //
 // A word that is none of these is a mistake: better no XenStore than one that does not do what was asked for.
 
 struct KernelOptions {
     var port: UInt32?
-    var controlDomain: UInt16 = 0
+    /// Nil: as the configuration says.
+    var controlDomain: UInt16?
     var isSimulated = false
 
     /// Stops at a mistake.

@@ -21,15 +21,34 @@ public func main(_ place: UInt) -> Never {
     heap = Heap(gap.start, gap.end)
     Machine.protectPages()
     do throws(Failure) {
+        let settings = try readSettings(start.module)
         if options.isSimulated {
             let hypervisor = SimulatedHypervisor()
-            let kernel = try Kernel(hypervisor, options)
+            let kernel = try Kernel(hypervisor, options, settings)
             kernel.run(simulated: hypervisor)
         } else {
-            try Kernel(try XenHypervisor(memoryEnd: memoryEnd), options).run()
+            try Kernel(try XenHypervisor(memoryEnd: memoryEnd), options, settings).run()
         }
     } catch {
         stop(error)
+    }
+}
+
+/// The ramdisk's; without one, the defaults.
+private func readSettings(_ module: UnsafeRawBufferPointer) throws(Failure) -> KernelConfiguration {
+    if module.isEmpty { return KernelConfiguration() }
+    do throws(KernelConfiguration.Mistake) {
+        return try KernelConfiguration(compiled: module.bindMemory(to: UInt8.self).span)
+    } catch {
+        switch error {
+        case .isNone: throw Failure("the ramdisk is no configuration that --compile-config has written")
+        case .version(let found):
+            throw Failure("the ramdisk is a configuration of a version that is not known: ", Int(found))
+        case .isDamaged: throw Failure("the ramdisk is a configuration that is damaged or cut short")
+        case .section(let kind):
+            throw Failure("the ramdisk has a part that this kernel does not know, or none: ", Int(kind))
+        case .setting(let offset): throw Failure("the ramdisk has a setting out of range, at ", offset)
+        }
     }
 }
 
@@ -43,7 +62,9 @@ final class Kernel {
     /// How often it is looked whether there is memory again for the rings that wait for it, in nanoseconds.
     private static let holdPause: UInt64 = 10_000_000
 
-    init(_ hypervisor: any Hypervisor, _ options: KernelOptions) throws(Failure) {
+    init(
+        _ hypervisor: any Hypervisor, _ options: KernelOptions, _ settings: KernelConfiguration
+    ) throws(Failure) {
         guard let port = options.port ?? (options.isSimulated ? 1 : nil) else {
             throw Failure("the command line: expected --event N, the port of domain 0, found none")
         }
@@ -51,17 +72,20 @@ final class Kernel {
         rings = Rings(hypervisor)
         var configuration = ServerConfiguration()
         configuration.domain = hypervisor.ownDomain
-        configuration.privilegedDomain = DomainID(options.controlDomain)
+        configuration.privilegedDomain =
+            options.controlDomain.map { DomainID($0) } ?? settings.privilegedDomain
+        configuration.quotas = settings.quotas
+        configuration.tracing = settings.tracing
         configuration.hashSeed = Randomness.seed()
-        configuration.snapshotMemory = (heap?.total ?? 0) / 8
+        configuration.snapshotMemory = min(settings.snapshotMemory, (heap?.total ?? 0) / 8)
         privileged = configuration.privilegedDomain
-        world = KernelWorld(rings, logLevel: .info, controlDomain: privileged)
+        world = KernelWorld(rings, logLevel: settings.logLevel, controlDomain: privileged)
         server = Server(configuration, world: world)
         server.advance(to: hypervisor.now)
         do throws(ErrorName) {
             try server.introduce(configuration.privilegedDomain, gfn: 0, port: port)
         } catch {
-            throw Failure("the ring of the control domain cannot be had: domain ", Int(options.controlDomain))
+            throw Failure("the ring of the control domain cannot be had, domain ", Int(privileged.rawValue))
         }
         Console.beginLine("notice")
         Console.put("domain ")

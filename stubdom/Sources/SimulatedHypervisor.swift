@@ -21,6 +21,8 @@
 //     9  answer when there is nothing more to do
 //     10 power off
 //     11 tell the figures
+//     13 a series of requests for its guest to make: u32 number of the first, u32 behind the last, then one
+//        whole request in which `#####` becomes the number, in five digits
 //     12 a null pointer is read, as by a mistake
 
 import CMachine
@@ -36,6 +38,9 @@ private final class SimulatedDomain {
     var flags: UInt8 = 0
     /// What the guest still wants to put into the ring.
     var unsent: [UInt8] = []
+    /// Requests that it makes by itself: one that stands for all, with the number of the next and behind the
+    /// last.
+    var series: (request: [UInt8], next: UInt32, end: UInt32) = ([], 0, 0)
     /// Our local port for it; 0: not bound.
     var port: UInt32 = 0
     var error: UInt32 = 0
@@ -159,6 +164,7 @@ final class SimulatedHypervisor: Hypervisor {
 
     /// Puts what a guest has to say into its ring, as far as there is room.
     private func push(_ guest: SimulatedDomain) {
+        while guest.unsent.count < 1024 && guest.series.next < guest.series.end { extend(guest) }
         if guest.unsent.isEmpty || guest.port == 0 || guest.page.isReconnectRequested { return }
         let unsent = guest.unsent
         guard case .moved(let count) = guest.page.sendRequest(unsent.span), count > 0 else { return }
@@ -166,10 +172,30 @@ final class SimulatedHypervisor: Hypervisor {
         pending.append(guest.port)
     }
 
+    /// Adds the next request of a series.
+    private func extend(_ guest: SimulatedDomain) {
+        var digits = guest.series.next
+        var written = 0
+        defer { guest.series.next += 1 }
+        let start = guest.unsent.count
+        guest.unsent.append(contentsOf: guest.series.request)
+        // The last mark first, and the last digit first.
+        var index = guest.unsent.count - 1
+        while index >= start {
+            if guest.unsent[index] == 0x23 {
+                if written % 5 == 0 { digits = guest.series.next }
+                guest.unsent[index] = 0x30 + UInt8(digits % 10)
+                digits /= 10
+                written += 1
+            }
+            index -= 1
+        }
+    }
+
     // MARK: Frames
 
     private func readFrames() {
-        while Serial.isReadable && input.count < 8192 { input.append(Serial.read()) }
+        while Serial.isReadable && input.count < 65536 { input.append(Serial.read()) }
         var used = 0
         while input.count - used >= 8 {
             let head = input[used..<used + 8].withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
@@ -193,6 +219,13 @@ final class SimulatedHypervisor: Hypervisor {
             actAsGuest(kind, guest, body)
         case 8: isUnattachable = body[0] != 0
         case 9: answersDue += 1
+        case 13:
+            guard let guest = domains[id.rawValue], guest.port != 0, body.count > 8 else { return }
+            let (first, end) = body.withUnsafeBytes {
+                ($0.loadUnaligned(as: UInt32.self), $0.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+            }
+            guest.series = (Array(body[8...]), first, end)
+            push(guest)
         case 10: shutDown(.powerOff)
         case 11: reportFigures()
         default:

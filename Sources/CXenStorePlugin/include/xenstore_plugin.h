@@ -301,15 +301,17 @@ struct xenstore_backend {
  * daemon's own nodes and its cleanup after a domain's death are not asked about.
  *
  * A request is asked about as what it is, and then once for every node that it would bring about or remove,
- * before anything is changed: one deny, and nothing is.
+ * before anything is changed: one deny, and nothing is. Where neither a grant of the request nor the node's
+ * permissions allow it, the first of these nodes that is not granted ends the asking, with EACCES.
  *
  * Decisions depend on the questions alone, `now` among them, and on the state that earlier questions without
  * XENSTORE_DRY_RUN have made: the same series of questions gets the same answers. What a question costs may
  * grow with the length of its path, not with anything else that guests choose.
  *
  * A reload opens a new instance of every policy, with the new options. If one of them fails, those that
- * were opened are closed and the old ones go on. Else each new one of the same module inherits from the old
- * one at its place, all take over between two requests, and the old ones are closed.
+ * were opened are closed and the old ones go on. Else each new one inherits from the old one of the same
+ * module (the first from the first; a file that was replaced meanwhile is another module), all take over
+ * between two requests, and the old ones are closed.
  */
 
 /*

@@ -67,6 +67,7 @@ public struct OptionForm: Sendable {
         OptionForm(name: "priv-domid", .required("a domain id")),
         OptionForm(name: "config", .required("FILE")),
         OptionForm(name: "check-config"),
+        OptionForm(name: "compile-config", .required("FILE")),
         OptionForm(name: "list-modules"),
         OptionForm(name: "describe-module", .required("a module's name")),
         OptionForm(name: "hypervisor", .required("auto, xen, simulated or none")),

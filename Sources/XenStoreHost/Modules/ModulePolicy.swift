@@ -150,9 +150,10 @@ public final class ModulePolicy: Policy {
         if let instance { calls.ended?(instance, domain.rawValue) }
     }
 
-    /// Takes what it wants of an older instance of the same module.
+    /// Takes what it wants of an older instance of the same module. One that only has its name, from a file
+    /// that has been replaced meanwhile, is none: its instances are laid out as nobody here knows.
     func inherit(from older: ModulePolicy) {
-        guard let instance, let other = older.instance, module.name == older.module.name else { return }
+        guard let instance, let other = older.instance, module.plugin == older.module.plugin else { return }
         calls.inherit?(instance, other)
     }
 

@@ -30,7 +30,7 @@ struct OpenPolicies: @unchecked Sendable {
     func inherit(from older: OpenPolicies) {
         var rest = older.all
         for policy in all {
-            guard let index = rest.firstIndex(where: { $0.module.name == policy.module.name }) else {
+            guard let index = rest.firstIndex(where: { $0.module.plugin == policy.module.plugin }) else {
                 continue
             }
             policy.inherit(from: rest.remove(at: index))

@@ -47,10 +47,15 @@ final class AuditWriter: @unchecked Sendable {
 
     /// Lets `older` write what it has, and begins behind it. Nothing may have been added yet.
     func follow(_ older: AuditWriter) {
-        // Its own is closed before it has ended.
-        if let host = host.value { older.host.value = host }
+        if let host = host.value { older.use(host) }
         before.value = older
         older.queue.end()
+    }
+
+    /// Uses this host from now on, and so do those that have not ended before it: theirs are closed first.
+    private func use(_ host: PluginHost) {
+        self.host.value = host
+        before.value?.use(host)
     }
 
     /// Ends the thread when everything is written.

@@ -126,9 +126,12 @@ public final class FilePathRules: PathRulesPolicy {
         if let recorder, let record { Self.write(recorder, to: record, host) }
     }
 
-    /// Puts the rules where the earlier ones are, as a whole.
+    /// Puts the rules where the earlier ones are, as a whole. Who has seen nothing, as an instance that only
+    /// `explain` or a reload with a mistake has opened, leaves those.
     private static func write(_ recorder: Recorder, to path: String, _ host: PluginHost) {
-        let text = Array(recorder.current.rules.utf8)
+        let current = recorder.current
+        if current.isEmpty { return }
+        let text = Array(current.rules.utf8)
         let fresh = path + ".new"
         unlink(fresh)
         let file = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)

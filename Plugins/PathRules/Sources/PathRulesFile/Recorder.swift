@@ -29,6 +29,8 @@ final class Recorder: @unchecked Sendable {
         var entries: [Seen: Deeds] = [:]
         var bytes = 0
         var dropped: UInt64 = 0
+
+        var isEmpty: Bool { entries.isEmpty && dropped == 0 }
     }
 
     private let lock: UnsafeMutablePointer<pthread_mutex_t>

@@ -39,10 +39,17 @@ struct RuleDraft {
     }
 
     /// The rule, or nil after noting a mistake, or where a value has been one.
-    func rule(_ place: Place, hasSubjects: Bool, _ reading: inout Reading) -> Rule? {
-        if !hasSubjects {
+    /// `keys`: those that it has in the file.
+    func rule(_ place: Place, keys: Set<String>, _ reading: inout Reading) -> Rule? {
+        if !keys.contains("subjects") {
             reading.mistakes.add(
                 place, found: "a rule without \"subjects\"", expected: "whom it is about; any is everybody")
+        }
+        // Privilege is granted by a rule that names it, and not by one that leaves something out.
+        if effect == .grant && !keys.contains("operations") {
+            reading.mistakes.add(
+                place, found: "a grant without \"operations\"",
+                expected: "what it grants; all also grants what needs privilege")
         }
         if let errorPlace, let effect, effect != .deny {
             reading.mistakes.add(

@@ -89,7 +89,8 @@ private func readRules(_ node: YAMLNode, _ file: inout RuleFile, _ reading: inou
         let keys = RuleDraft.keys(file.sets)
         guard readMapping(item, keys, first: .required, into: &draft, &reading) else { continue }
         guard case .mapping(let entries) = item.content else { continue }
-        let hasSubjects = entries.contains { $0.key == "subjects" }
-        if let rule = draft.rule(item.place, hasSubjects: hasSubjects, &reading) { file.rules.append(rule) }
+        if let rule = draft.rule(item.place, keys: Set(entries.map(\.key)), &reading) {
+            file.rules.append(rule)
+        }
     }
 }

@@ -1,0 +1,106 @@
+// Does what policies grant and put off keep the server's promises, and does what they are asked stay bounded
+// by what the subject may touch?
+
+import Testing
+import XenStoreTestKit
+import XenStoreTypes
+
+@testable import XenStore
+
+@Suite struct PolicyBoundsTests {
+    // MARK: What is asked
+
+    @Test func whoMayNotRemoveAnythingMakesNobodyLookThroughTheTree() {
+        let test = TestServer()
+        for number in 0..<100 { _ = test.control.write("/big/\(number)/x") }
+        _ = test.control.request(.setPermissions, ["/big", "n0"])
+        let policy = ScriptedPolicy(decides: .derived(PolicyOperation.removeNode))
+        test.server.setPolicies([policy])
+        #expect(test.ring(3).request(.remove, ["/big"])?.outcome == "EACCES")
+        #expect(policy.takeAsked() == ["REMOVE_NODE /big"])
+        // A grant of each node is one of the removal.
+        policy.script = { _ in .grant }
+        #expect(test.ring(4).request(.remove, ["/big"])?.outcome == "OK")
+        #expect(policy.asked.count == 201)
+    }
+
+    @Test func whoMayNotCreateAnythingIsAskedAboutOneNode() {
+        let test = TestServer()
+        _ = test.control.request(.setPermissions, ["/", "n0"])
+        let policy = ScriptedPolicy(decides: .derived(PolicyOperation.create))
+        test.server.setPolicies([policy])
+        let deep = String(repeating: "/a", count: 500)
+        #expect(test.ring(3).write(deep)?.outcome == "EACCES")
+        #expect(policy.takeAsked() == ["CREATE /a"])
+        // A deny of the first still has an error of its own, and a grant of each is one of the write.
+        policy.script = { _ in .deny(.noent) }
+        #expect(test.ring(4).write("/a/b")?.outcome == "ENOENT")
+        policy.script = { _ in .grant }
+        #expect(test.ring(5).write("/a/b")?.outcome == "OK")
+    }
+
+    // MARK: What is granted
+
+    /// Who writes by a grant, without permission, takes the reservation from whoever read the node before:
+    /// both cannot have been first.
+    @Test func aGrantedWriteIsSeenByTheTransactionWithTheReservation() throws {
+        let test = TestServer()
+        _ = test.control.write("/n", "1")
+        _ = test.control.write("/other", "1")
+        for path in ["/n", "/other"] { _ = test.control.request(.setPermissions, [path, "n0"]) }
+        test.server.setPolicies([ScriptedPolicy(decides: .of(.write)) { _ in .grant }])
+        let granted = test.ring(3)
+        func read() throws -> UInt32 {
+            let id = try test.control.start()
+            _ = test.control.read("/n", transaction: id)
+            return id
+        }
+        func commit(_ id: UInt32) -> String? {
+            _ = test.control.write("/out", transaction: id)
+            return test.control.end(id)
+        }
+        for _ in 0..<2 {
+            let id = try read()
+            #expect(granted.write("/n", "2")?.outcome == "OK")
+            #expect(commit(id) == "EAGAIN")
+        }
+        let id = try read()
+        #expect(test.server.transactions.holder != 0)
+        #expect(granted.write("/other", "3")?.outcome == "OK")
+        #expect(test.server.transactions.holder != 0)
+        #expect(granted.write("/n", "3")?.outcome == "OK")
+        #expect(commit(id) == "EAGAIN")
+        #expect(test.server.checkInvariants() == 0)
+    }
+
+    @Test func aGuestThatMayReleaseOthersCannotReleaseItself() {
+        let test = TestServer()
+        test.world.domains = [
+            DomainID(7): DomainIdentity(uniqueID: 1), DomainID(8): DomainIdentity(uniqueID: 2),
+        ]
+        test.world.canIntroduce = true
+        for domain in ["7", "8"] {
+            #expect(test.control.request(.introduce, [domain, "1", "2"])?.outcome == "OK")
+        }
+        test.server.setPolicies([ScriptedPolicy(decides: .of(.release)) { _ in .grant }])
+        guard let ring = test.server.accounts.table[test.server.accounts.account(of: DomainID(7))].ring else {
+            Issue.record("domain 7 has no ring")
+            return
+        }
+        let guest = Client(test.server, connection: ring)
+        #expect(guest.request(.release, ["7"])?.outcome == "EINVAL")
+        #expect(guest.request(.release, ["8"])?.outcome == "OK")
+        #expect(guest.request(.isDomainIntroduced, ["7"])?.outcome == "EACCES")
+        #expect(test.server.checkInvariants() == 0)
+    }
+
+    // MARK: What is put off
+
+    @Test func aRequestThatIsPutOffBreaksNoInvariant() {
+        let test = TestServer()
+        test.server.setPolicies([ScriptedPolicy(decides: .of(.read)) { _ in .postpone(1000) }])
+        let ring = test.ring(3)
+        #expect(ring.read("/") == nil)
+        #expect(test.server.checkInvariants() == 0)
+    }
+}
