@@ -8,7 +8,7 @@ import Testing
 @Suite(.serialized) struct TortureTests {
     /// What is set from outside: `make torture`.
     private static let environment = ProcessInfo.processInfo.environment
-    private static let seconds = environment["TORTURE_SECONDS"].flatMap(Double.init) ?? 15
+    private static let seconds = environment["TORTURE_SECONDS"].flatMap(Double.init) ?? 5
 
     /// The seeds to run, of which each gets its part of the time.
     private static let seeds: [UInt64] =
