@@ -17,6 +17,8 @@ final class Slot {
     var generation = 0
     var guest: Speaker?
     var features: UInt32 = 15
+    /// It has shut down: who releases and introduces it again finds it so, and nothing is told of it.
+    var isDown = false
     /// Its end has to be told, and was not yet.
     var owesRelease = false
     /// How often its ends and shutdowns may be told.
@@ -130,6 +132,7 @@ final class Toolstack {
     func shutDown(_ slot: Slot, isCrash: Bool) throws {
         speaker.note("---- domain \(slot.id) shuts down")
         if slot.state == .running { slot.state = .shutDown }
+        slot.isDown = true
         slot.releases += 1
         slot.owesRelease = true
         let domain = DomainID(slot.id)
@@ -162,6 +165,7 @@ final class Toolstack {
 
     private func create(_ slot: Slot, _ random: inout SplitMix64) throws {
         births += 1
+        slot.isDown = false
         speaker.note("---- domain \(slot.id) is made")
         try host.host.create(DomainID(slot.id))
         introduce(slot, &random)
@@ -202,7 +206,7 @@ final class Toolstack {
 
     /// The domain is introduced, and its guest begins to speak.
     private func run(_ slot: Slot) throws {
-        slot.state = .running
+        slot.state = slot.isDown ? .shutDown : .running
         let guest = Speaker(
             "domain \(slot.id)", root: "/local/domain/\(slot.id)", isHome: true,
             permissions: ["n\(slot.id)"])
