@@ -249,7 +249,12 @@ final class Toolstack {
             slot.grants -= 1
             other.grants -= 1
             // One of them may have ended since.
-            if slot.generation != generation || other.generation != otherGeneration { return }
+            if slot.generation != generation { return }
+            if other.generation != otherGeneration {
+                // If it came in time it took the place of an earlier target, and went with the domain.
+                if reply.errorName == nil { slot.target = nil }
+                return
+            }
             if reply.errorName != nil { throw Broken("SET_TARGET: \(reply)") }
             slot.target = (other.id, otherGeneration)
         }
