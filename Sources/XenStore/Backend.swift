@@ -23,7 +23,8 @@ open class Backend {
     open func commit(_ sequence: UInt64, _ records: Span<UInt8>) -> Outcome { .final }
 
     /// Bytes of records that the next batch may have where it makes the store grow. What removes may have
-    /// more: the backend holds something in reserve for that.
+    /// more: the backend holds something in reserve for that. While there is plenty, it is asked after some
+    /// tens of batches only (`Commits.reckonRoom`).
     open var room: Int { .max }
 
     /// What it says of itself, in lines `name: value`, ASCII.

@@ -45,7 +45,8 @@ open class StoreBackend {
     open func close() {}
 
     /// Bytes of records that the next batch may have where it lets the store grow. Beyond it the daemon
-    /// refuses with ENOSPC, and goes on with removals, for which the module holds something in reserve.
+    /// refuses with ENOSPC, and goes on with removals, for which the module holds something in reserve. While
+    /// there is plenty, it is asked after some tens of batches only.
     open var room: UInt64 { .max }
 
     /// What is final when it is called survives the death of the host when it returns. On a thread of its

@@ -275,7 +275,8 @@ struct xenstore_backend {
 	/*
 	 * Bytes of records that the next batch may have where it lets the store grow. Beyond it the daemon
 	 * refuses requests with ENOSPC, and goes on with removals, for which the module holds something in
-	 * reserve. NULL: no limit.
+	 * reserve. Not asked for every batch: while there is 1 MiB or more, after some tens of them; in
+	 * between the daemon reckons with four times what they had, and a page each. NULL: no limit.
 	 */
 	uint64_t (*room)(void *self);
 	/*

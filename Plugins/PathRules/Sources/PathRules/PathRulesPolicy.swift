@@ -62,7 +62,7 @@ open class PathRulesPolicy: AccessPolicy {
             return
         }
         var text = "\(table.rules[number].title) \(table.rules[number].effect.wouldText): "
-        text += "\(question.askerText) \(question.operation.ruleName)"
+        text += "\(question.askerText) \(question.operation.name)"
         if !question.path.isEmpty { text += " " + String(decoding: question.path, as: UTF8.self) }
         if unlogged[number] > 0 { text += " (and \(unlogged[number]) more since it was logged last)" }
         host.log(.notice, text)

@@ -171,6 +171,6 @@ extension RuleSubject {
 extension PolicyOperations {
     /// The names, with commas between.
     fileprivate var text: String {
-        PolicyOperation.allCases.filter { contains($0) }.map(\.ruleName.description).joined(separator: ", ")
+        PolicyOperation.allCases.filter { contains($0) }.map(\.name.description).joined(separator: ", ")
     }
 }

@@ -65,7 +65,7 @@ extension Expected where Value == PolicyOperations {
     static var operations: Expected {
         let list = Expected<[PolicyOperations]>.oneOrMany { node, reading in
             if case .scalar(let text, _) = node.content {
-                if let one = PolicyOperation.allCases.first(where: { $0.ruleName.description == text }) {
+                if let one = PolicyOperation.allCases.first(where: { $0.name.description == text }) {
                     return [PolicyOperations(one)]
                 }
                 let groups = PolicyOperations.groups
@@ -84,7 +84,7 @@ extension Expected where Value == PolicyOperations {
 
 private func expectedOperation(_ node: YAMLNode) -> String {
     let groups = PolicyOperations.groups.map(\.name.description)
-    let names = PolicyOperation.allCases.map(\.ruleName.description)
+    let names = PolicyOperation.allCases.map(\.name.description)
     var text = "a group of operations (\(groups.joined(separator: ", "))) or an operation, such as WRITE"
     if case .scalar(let word, _) = node.content, let near = nearest(to: word.uppercased(), among: names) {
         text += " (did you mean \(near)?)"
