@@ -24,6 +24,15 @@ public final class PluginHost: @unchecked Sendable {
         }
     }
 
+    /// The same, for modules that a kernel links too.
+    public func log(_ level: PluginLogLevel, _ line: PlainText) {
+        line.bytes.withUnsafeBufferPointer { bytes in
+            bytes.withMemoryRebound(to: CChar.self) {
+                host.pointee.log(host.pointee.world, level.rawValue, $0.baseAddress, $0.count)
+            }
+        }
+    }
+
     /// Nanoseconds of a clock that never goes back.
     public var clock: UInt64 { host.pointee.clock(host.pointee.world) }
 

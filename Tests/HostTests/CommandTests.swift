@@ -100,7 +100,7 @@ import XenStoreTestKit
         #expect(listed.output.hasPrefix("memory          1.0     backend  Keeps nothing"))
         let described = try run(["--describe-module", "memory", "--config", "/dev/null"])
         #expect(described.status == 0 && described.errors == "")
-        #expect(described.output.hasPrefix("name: memory\nversion: 1.0\ninterface: 1.0\n"))
+        #expect(described.output.hasPrefix("name: memory\nversion: 1.0\ninterface: 1.1\n"))
         let missing = try run(["--describe-module=memroy", "--config", "/dev/null"])
         #expect(missing.status == 2 && missing.output == "")
         #expect(missing.errors.hasPrefix("found no module \"memroy\" (did you mean \"memory\"?), expected "))

@@ -101,6 +101,7 @@ extension SplitMix64 {
         var random = SplitMix64(seed: seed)
         let rules = (0..<Int(1 + random.next() % 40)).map { _ in random.rule() }
         let table = try RuleTable(rules)
+        let compiled = try RuleTable(RuleForm(RuleForm(rules).bytes).rules)
         let slow = SlowRules(rules: rules)
         let groups: [UInt32] = [2, 3]
         groups.withUnsafeBufferPointer { groups in
@@ -132,6 +133,10 @@ extension SplitMix64 {
                     table.find(asker, operation.rawValue, UnsafeRawBufferPointer($0))
                 }
                 #expect(found == slow.find(asker, operation, path), "seed \(seed): \(asker) \(path)")
+                let again = copy.withUTF8 {
+                    compiled.find(asker, operation.rawValue, UnsafeRawBufferPointer($0))
+                }
+                #expect(again == found, "seed \(seed), compiled: \(asker) \(path)")
             }
         }
     }

@@ -61,11 +61,11 @@ public struct Rule: Sendable {
     /// What it would deny or grant is logged, and the rules behind it decide.
     public var isPermissive: Bool
     /// For texts: its name, if it has one, and `FILE:LINE`.
-    public var title: String
+    public var title: PlainText
 
     public init(
         _ effect: RuleEffect, subjects: [RuleSubject], operations: PolicyOperations,
-        patterns: [PathPattern]? = nil, isPermissive: Bool = false, title: String = ""
+        patterns: [PathPattern]? = nil, isPermissive: Bool = false, title: PlainText = ""
     ) {
         self.effect = effect
         self.subjects = subjects

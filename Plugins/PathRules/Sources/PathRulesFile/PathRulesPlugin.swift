@@ -6,7 +6,8 @@ import XenStorePlugin
 import XenStoreYAML
 
 public let pathRules = Plugin(
-    policy: FilePathRules.init, name: "path-rules", version: "1.0",
+    policy: FilePathRules.init(host:options:), compiled: PathRulesPolicy.init(host:compiled:),
+    name: "path-rules", version: "1.0",
     summary: "Who may do what to which path, by the first rule that matches.", options: FilePathRules.options)
 
 /// Path rules that come from a file.
@@ -26,6 +27,9 @@ public final class FilePathRules: PathRulesPolicy {
 
     private let recorder: Recorder?
     private let record: String?
+    private let mode: PluginOption?
+    /// A line for the log; empty: the rules are enforced.
+    private let whyPermissive: String
     private var reminder: Reminder?
     private var isClosed = false
 
@@ -37,6 +41,7 @@ public final class FilePathRules: PathRulesPolicy {
             }
             mode = named
         }
+        self.mode = options["mode"]
         record = try Self.path(options["record-to"])
         if let option = options["mode"], mode == .record, record == nil {
             throw PluginFailure(
@@ -53,13 +58,14 @@ public final class FilePathRules: PathRulesPolicy {
             table = try RuleTable(file.rules)
         } catch {
             throw PluginFailure(
-                "\(file.rules[error.rule].title): found too many rules together, expected fewer")
+                "\(file.rules[error.rule].title.string): found too many rules together, expected fewer")
         }
         let isPermissive = mode != .enforce || file.isPermissive
-        try super.init(host: host, table: table, isPermissive: isPermissive)
-        if !isPermissive { return }
         let why = mode == .enforce ? "\(path ?? "") says permissive" : "mode \(mode.rawValue)"
         let text = "the rules are not enforced (\(why))"
+        whyPermissive = isPermissive ? text : ""
+        try super.init(host: host, table: table, isPermissive: isPermissive)
+        if !isPermissive { return }
         host.log(.warning, text)
         reminder = try Reminder(every: 60_000_000_000) { [recorder, record] in
             host.log(.warning, text)
@@ -85,6 +91,13 @@ public final class FilePathRules: PathRulesPolicy {
             let more = error.all.count > 1 ? " (and \(error.all.count - 1) more)" : ""
             throw PluginFailure((error.all.first?.description ?? path) + more)
         }
+    }
+
+    override public func compile() throws(PluginFailure) -> [UInt8] {
+        if let mode, recorder != nil {
+            throw .option(mode, expected: "enforce or permissive: a kernel has no file to record to")
+        }
+        return RuleForm(table.rules, whyPermissive: PlainText(whyPermissive)).bytes
     }
 
     // MARK: Recording

@@ -71,7 +71,7 @@ struct RuleDraft {
         let at = "\(reading.mistakes.file):\(place.line)"
         return Rule(
             decided, subjects: subjects, operations: operations, patterns: patterns,
-            isPermissive: isPermissive, title: name.map { "rule \($0) (\(at))" } ?? "rule \(at)")
+            isPermissive: isPermissive, title: name.map { "rule \($0) (\(at))" } ?? "rule \(at)" as PlainText)
     }
 }
 
