@@ -1,10 +1,10 @@
 // Does the table of rules find what going through the rules one by one would?
 
-import PathRules
 import Testing
 import XenStorePlugin
 import XenStoreTestKit
 
+@testable import PathRules
 @testable import PathRulesFile
 
 /// Rules gone through one by one, and patterns by trying everything.
@@ -105,17 +105,25 @@ extension SplitMix64 {
         let slow = SlowRules(rules: rules)
         let groups: [UInt32] = [2, 3]
         groups.withUnsafeBufferPointer { groups in
+            var former: [String] = []
+            var domain: UInt16?
             for _ in 0..<400 {
-                var asker = Asker(domain: random.chance(80) ? UInt16(random.next() % 14) : nil)
+                if random.chance(30) { domain = random.chance(80) ? UInt16(random.next() % 14) : nil }
+                var asker = Asker(domain: domain)
                 asker.isControl = random.chance(20)
                 asker.isSocket = asker.domain == nil || random.chance(10)
                 asker.isOwner = random.chance(30)
                 asker.uid = UInt32(random.next() % 4)
                 asker.gid = UInt32(random.next() % 4)
                 if random.chance(30) { asker.groups = groups }
-                let names = (0..<Int(random.next() % 6)).map { _ in
-                    random.one(of: ["a", "b", "7", "07", "11", "c"])
-                }
+                // Mostly, one that has its beginning from the one before.
+                let kept = former.prefix(Int(random.next() % UInt64(former.count + 1)))
+                let names =
+                    kept
+                    + (0..<Int(random.next() % 4)).map { _ in
+                        random.one(of: ["a", "b", "7", "07", "11", "c"])
+                    }
+                former = names.count < 10 ? Array(names) : []
                 var path = "/" + names.joined(separator: "/")
                 if random.chance(10) { path = "" }
                 if random.chance(10) { path = random.one(of: ["@a", "@releaseDomain", "@b/7"]) }
@@ -130,6 +138,55 @@ extension SplitMix64 {
                 }
                 #expect(again == found, "seed \(seed), compiled: \(asker) \(path)")
             }
+        }
+    }
+
+    /// A request is asked about node by node: that costs what its path is long, and not that for each node.
+    @Test func aPathIsWalkedOnceNameByName() throws {
+        let table = try RuleTable([
+            Rule(.deny(.access), subjects: [.guest], operations: .changing, patterns: pathPatterns("/**/x/*"))
+        ])
+        var path: [UInt8] = []
+        func ask(_ operation: PolicyOperation) {
+            _ = path.withUnsafeBytes { table.find(Asker(domain: 7), operation.rawValue, $0) }
+        }
+        for _ in 0..<700 {
+            path += Array("/ab".utf8)
+            ask(.create)
+        }
+        #expect(table.stepCount <= 701)
+        // And back, as a removal may come by.
+        for _ in 0..<699 {
+            path.removeLast(3)
+            ask(.removeNode)
+        }
+        #expect(table.stepCount <= 701)
+        path += Array("/other".utf8)
+        ask(.write)
+        #expect(table.stepCount <= 702)
+    }
+
+    /// Where patterns overlap so much that not all levels can be kept, the answers are the same.
+    @Test func overlapsThatAreTooManyToKeepChangeNothing() throws {
+        let rules = (0..<300).map { number in
+            Rule(
+                .grant, subjects: [.anybody], operations: .reading,
+                patterns: pathPatterns("/**/n\(number)/**/end"))
+        }
+        let table = try RuleTable(rules)
+        func first(_ table: RuleTable, _ path: String) -> Int32 {
+            var path = path
+            return path.withUTF8 {
+                table.find(Asker(domain: 7), PolicyOperation.read.rawValue, UnsafeRawBufferPointer($0))
+                    .deciding
+            }
+        }
+        var path = ""
+        for number in (0..<300).reversed() {
+            path += "/n\(number)"
+            #expect(first(table, path) == -1)
+            #expect(first(table, path + "/end") == Int32(number))
+            if number % 50 == 0 { #expect(try first(RuleTable(rules), path + "/end") == Int32(number)) }
         }
     }
 

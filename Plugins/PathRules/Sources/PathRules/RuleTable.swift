@@ -169,6 +169,9 @@ public final class RuleTable {
 
     // MARK: Asking
 
+    /// How many names have been walked so far, for tests of what that costs.
+    var stepCount: UInt64 { tree.step }
+
     /// The first rules for an operation. `path` is empty for an operation that has none.
     public func find(_ asker: Asker, _ operation: UInt32, _ path: UnsafeRawBufferPointer) -> FoundRules {
         let kind = operation < 64 ? Int(operationClasses[Int(operation)]) : 0
