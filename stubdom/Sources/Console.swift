@@ -86,9 +86,10 @@ enum Console {
     }
 }
 
-/// Why something failed, as one line: what was tried, on which number if any, and with which error.
+/// Why something failed, as one line: what was tried, on which text or number if any, and with which error.
 struct Failure: Error {
     var what: StaticString
+    var text: [UInt8] = []
     var number: Int?
     /// Xen's error, a negative errno; 0: none.
     var code = 0
@@ -99,8 +100,14 @@ struct Failure: Error {
         self.code = code
     }
 
+    init(_ what: StaticString, text: [UInt8]) {
+        self.what = what
+        self.text = text
+    }
+
     func put() {
         Console.put(what)
+        text.withUnsafeBytes { Console.put($0) }
         if let number { Console.put(number) }
         if code != 0 {
             Console.put(": error ")
