@@ -4,7 +4,7 @@
 _Static_assert(sizeof(struct xenstore_bytes) == 16, "");
 _Static_assert(sizeof(struct xenstore_option) == 32, "");
 _Static_assert(sizeof(struct xenstore_failure) == 508, "");
-_Static_assert(sizeof(struct xenstore_host) == 40, "");
+_Static_assert(sizeof(struct xenstore_host) == 48, "");
 _Static_assert(sizeof(struct xenstore_permission) == 4, "");
 _Static_assert(sizeof(struct xenstore_backend) == 64, "");
 _Static_assert(offsetof(struct xenstore_backend, close) == 32, "");

@@ -33,6 +33,10 @@ public final class PluginHost: @unchecked Sendable {
         }
     }
 
+    /// This is no daemon, but a person who wants to know what the module would decide: open nothing for
+    /// writing. All questions are dry runs.
+    public var isTrial: Bool { host.pointee.is_trial != 0 }
+
     /// Nanoseconds of a clock that never goes back.
     public var clock: UInt64 { host.pointee.clock(host.pointee.world) }
 

@@ -72,30 +72,20 @@ import XenStoreTestKit
         #expect(lost.errors.contains("cannot write \(directory)/none/blob"), "\(lost.errors)")
     }
 
-    /// Compiles a configuration with one policy, in a directory of its own. The blob is nil if there is none.
-    private func compile(_ module: String, _ options: String) throws -> (outcome: Outcome, blob: [UInt8]?) {
-        var template = Array("/tmp/xenstored-test-XXXXXX".utf8CString)
-        let directory = String(cString: try #require(mkdtemp(&template)))
-        let file = "\(directory)/c.yaml"
-        let blob = "\(directory)/blob"
-        defer {
-            unlink(file)
-            unlink(blob)
-            rmdir(directory)
-        }
+    private func compile(_ module: String, _ options: String, in scratch: TestDirectory) throws -> Outcome {
         let text = "policies:\n  - module: \(module)\n    options: {\(options)}\n"
-        try text.write(toFile: file, atomically: false, encoding: .utf8)
-        let outcome = try run(["--config", file, "--compile-config", blob])
-        return (outcome, access(blob, F_OK) == 0 ? try wholeFile(blob) : nil)
+        try text.write(toFile: scratch / "c.yaml", atomically: false, encoding: .utf8)
+        return try run(["--config", scratch / "c.yaml", "--compile-config", scratch / "blob"])
     }
 
-    /// A policy goes into it with what its files say.
+    /// Policies go into it with what their files say.
     @Test func policiesAreCompiled() throws {
+        let scratch = TestDirectory()
         let rules = "\(packageRoot)/config/policies/hardened-guests.yaml"
-        let (outcome, blob) = try compile("path-rules", "file: \"\(rules)\"")
+        let outcome = try compile("path-rules", "file: \"\(rules)\"", in: scratch)
         #expect(outcome == Outcome(status: 0, output: "", errors: ""))
-        let bytes = try #require(blob)
-        let kernel = try KernelConfiguration(compiled: bytes.span)
+        let blob = try wholeFile(scratch / "blob")
+        let kernel = try KernelConfiguration(compiled: blob.span)
         #expect(kernel.policies.map(\.module) == [Array("path-rules".utf8)])
         let text = String(decoding: kernel.policies[0].form, as: UTF8.self)
         #expect(text.contains("rule own-home (\(rules):"))
@@ -109,10 +99,11 @@ import XenStoreTestKit
         ("type-labels", "file: none", "/none: "),
     ])
     func policiesThatNoKernelHasAreRefused(module: String, options: String, reason: String) throws {
-        let (refused, blob) = try compile(module, options)
+        let scratch = TestDirectory()
+        let refused = try compile(module, options, in: scratch)
         #expect(refused.status == 2)
         #expect(refused.errors.contains(reason), "\(refused.errors)")
-        #expect(blob == nil)
+        #expect(access(scratch / "blob", F_OK) != 0)
     }
 
     @Test func theShippedFilesAreOK() throws {

@@ -41,7 +41,8 @@ private struct SlowRules {
     }
 
     private static func matches(_ pattern: PathPattern, _ path: String, _ asker: Asker) -> Bool {
-        if path.isEmpty || pattern.isSpecial == path.hasPrefix("/") { return false }
+        let isSpecial = pattern.root == .special
+        if path.isEmpty || pattern.root == .command || isSpecial == path.hasPrefix("/") { return false }
         let names = path.split(separator: "/").map(String.init)
         return matches(pattern.parts[...], names[...], asker.domain.map { String($0) })
     }
@@ -75,7 +76,7 @@ extension SplitMix64 {
             ])
             if part != .rest || parts.last != .rest { parts.append(part) }
         }
-        return PathPattern(isSpecial: chance(10), parts)
+        return PathPattern(chance(10) ? .special : .node, parts)
     }
 
     fileprivate mutating func subject() -> RuleSubject {
@@ -128,6 +129,8 @@ extension SplitMix64 {
                 if random.chance(10) { path = "" }
                 if random.chance(10) { path = random.one(of: ["@a", "@releaseDomain", "@b/7"]) }
                 let operation: PolicyOperation = random.one(of: [.read, .write, .event, .control, .create])
+                // CONTROL is about no path.
+                if operation == .control { path = "" }
                 var copy = path
                 let found = copy.withUTF8 {
                     table.find(asker, operation.rawValue, UnsafeRawBufferPointer($0))
@@ -139,6 +142,36 @@ extension SplitMix64 {
                 #expect(again == found, "seed \(seed), compiled: \(asker) \(path)")
             }
         }
+    }
+
+    /// A command is its whole name, and no path; rules without any are about every command.
+    @Test func commandsOfControlAreToldApart() throws {
+        let file = try RuleFile(
+            Array(
+                """
+                rules:
+                  - {effect: grant, subjects: gid 4, operations: CONTROL, commands: [check, memreport]}
+                  - {effect: deny, subjects: any, operations: CONTROL, commands: live-update}
+                  - {effect: abstain, subjects: any, operations: [CONTROL, read], paths: /check}
+                  - {effect: deny, subjects: guest, operations: CONTROL}
+                """.utf8), file: "r.yaml")
+        let table = try RuleTable(RuleForm(RuleForm(file.rules).bytes).rules)
+        var user = Asker(domain: nil)
+        user.isSocket = true
+        user.gid = 4
+        func found(_ asker: Asker, _ command: String) -> Int32 {
+            var command = command
+            return command.withUTF8 {
+                table.find(asker, PolicyOperation.control.rawValue, UnsafeRawBufferPointer($0)).deciding
+            }
+        }
+        for command in ["check", "memreport"] { #expect(found(user, command) == 0) }
+        for command in ["", "quota", "/check", "check/x", "chec"] {
+            #expect(found(user, command) == -1)
+            #expect(found(Asker(domain: 7), command) == 3)
+        }
+        #expect(found(user, "live-update") == 2 - 1)
+        #expect(found(Asker(domain: 7), "check") == 3)
     }
 
     /// A request is asked about node by node: that costs what its path is long, and not that for each node.

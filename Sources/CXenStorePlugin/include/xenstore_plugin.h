@@ -140,6 +140,12 @@ struct xenstore_host {
 	uint64_t (*clock)(void *world);
 	/* Backends: every batch up to this one is final. May come before its commit has returned. */
 	void (*committed)(void *world, uint64_t sequence);
+	/*
+	 * Since 1.1. 1: this is no daemon, but a person who wants to know what the module would decide
+	 * (explain, test-policy). It opens nothing for writing, and all questions are dry runs.
+	 */
+	uint32_t is_trial;
+	uint32_t zero;
 };
 
 /* ------------------------------------------------------------------------------------------------------

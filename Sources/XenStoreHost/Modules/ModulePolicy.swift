@@ -48,12 +48,14 @@ public final class ModulePolicy: PluginPolicy {
     private let host: ModuleHost
 
     /// Loads the module and opens it. Fails, by place, with the reason that the module gives.
-    init(_ choice: PolicyChoice, _ search: ModuleSearch, log: LogWriter) throws(StartFailure) {
+    init(
+        _ choice: PolicyChoice, _ search: ModuleSearch, log: LogWriter, isTrial: Bool = false
+    ) throws(StartFailure) {
         let module = try choice.find(search)
         guard let calls = module.policy, let open = calls.open else {
             throw choice.module.mistake("the module \(quoted(module.name)) is no access policy")
         }
-        let host = ModuleHost(module.name, log: log) { _ in }
+        let host = ModuleHost(module.name, log: log, isTrial: isTrial) { _ in }
         var failure = xenstore_failure()
         let opened = withOptions(choice.options) { options in
             open(module.plugin, host.pointer, options.baseAddress, options.count, &failure)

@@ -11,12 +11,12 @@ struct OpenPolicies: @unchecked Sendable {
 
     init(_ options: HostOptions, _ log: Log) throws(StartFailure) { try self.init(options, log.writer) }
 
-    /// Opens each. Fails with none of them open.
-    init(_ options: HostOptions, _ log: LogWriter) throws(StartFailure) {
+    /// Opens each. Fails with none of them open. `isTrial`: only to be asked what they would decide.
+    init(_ options: HostOptions, _ log: LogWriter, isTrial: Bool = false) throws(StartFailure) {
         all = []
         do throws(StartFailure) {
             for choice in options.policies {
-                all.append(try ModulePolicy(choice, options.policySearch, log: log))
+                all.append(try ModulePolicy(choice, options.policySearch, log: log, isTrial: isTrial))
             }
         } catch {
             close()

@@ -44,7 +44,7 @@ open class PathRulesPolicy: AccessPolicy {
     override open var interest: PolicyInterest { PolicyInterest(decides: table.operations) }
 
     override open func decide(_ question: PolicyQuestion) throws(PluginFailure) -> PolicyDecision {
-        let found = table.find(question.asker, question.operation.rawValue, question.path)
+        let found = table.find(question.asker, question.operation.rawValue, question.place)
         if found.permissive >= 0 { note(question, Int(found.permissive)) }
         if found.deciding < 0 {
             question.because(
@@ -80,7 +80,7 @@ open class PathRulesPolicy: AccessPolicy {
             return
         }
         let rule = table.rules[number]
-        let place: PlainText = question.path.isEmpty ? "" : " \(question.path)"
+        let place: PlainText = question.place.isEmpty ? "" : " \(question.place)"
         let more: PlainText =
             unlogged[number] > 0
             ? " (and \(UInt64(unlogged[number])) more since it was logged last)" : ""
@@ -114,6 +114,11 @@ extension PolicyError {
 }
 
 extension PolicyQuestion {
+    /// What rules are about: the node's path, or CONTROL's command; empty: neither.
+    @inline(__always) var place: UnsafeRawBufferPointer {
+        operation == .control && argumentCount > 0 ? argument(0) : path
+    }
+
     /// Who asks, as rules see it.
     @inline(__always) var asker: Asker {
         var asker = Asker(domain: speaksFor)

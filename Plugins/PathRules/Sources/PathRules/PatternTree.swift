@@ -30,7 +30,7 @@ struct PatternBranch {
 }
 
 final class PatternTree {
-    @exclusivity(unchecked) private var branches = [PatternBranch(), PatternBranch()]
+    @exclusivity(unchecked) private var branches = [PatternBranch(), PatternBranch(), PatternBranch()]
     @exclusivity(unchecked) private var names = PatternNames()
     @exclusivity(unchecked) private var below = PairTable()
     // Behind `seal`: the branches, the last path's walk, and in which step a node became active last.
@@ -51,7 +51,7 @@ final class PatternTree {
 
     /// The node where the pattern ends.
     func add(_ pattern: PathPattern) -> PatternNode {
-        var node: PatternNode = pattern.isSpecial ? 1 : 0
+        var node = PatternNode(pattern.root.rawValue)
         for part in pattern.parts { node = child(of: node, part) }
         return node
     }
@@ -96,6 +96,15 @@ final class PatternTree {
     }
 
     // MARK: Walking
+
+    /// Calls `body` with the list of rules of each pattern that matches a command of CONTROL.
+    func match(command: UnsafeRawBufferPointer, _ body: (Int32) -> Void) {
+        guard let branches = sealed else { return }
+        let number = names.find(command, command.reduce(PatternNames.seed) { PatternNames.mix($0, $1) })
+        if number < 0 { return }
+        let node = below.find(UInt32(PathPattern.Root.command.rawValue), UInt32(number))
+        if node >= 0 && branches[Int(node)].list >= 0 { body(branches[Int(node)].list) }
+    }
 
     /// Calls `body` with the list of rules of each pattern that matches. `own`: the caller's domain id.
     @inline(__always) func match(

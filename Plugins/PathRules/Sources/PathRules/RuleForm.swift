@@ -16,7 +16,7 @@
 // | 8 | operations, a bit each |
 // | text | title: its name and `FILE:LINE` |
 // | 4 | number of subjects; each u8 kind, u32 value |
-// | 4 | number of patterns, if it is of certain paths; each u8 1 if special, u32 number of parts, the parts |
+// | 4 | number of patterns, if it is of certain paths; each u8 root, u32 number of parts, the parts |
 //
 // | kind | a subject | value |
 // |---|---|---|
@@ -24,8 +24,9 @@
 // | 5 | domains | the first id, and in the upper half the last |
 // | 6, 7 | uid, gid | the number |
 //
-// A part of a pattern is u8 kind: 0 a name, whose text follows; 1 `*`, 2 `{domid}`, 3 `**`. Numbers and texts
-// are as in CompiledForm.swift.
+// A pattern's root is 0 for nodes, 1 for `@releaseDomain` and its like, 2 for CONTROL's commands. A part of a
+// pattern is u8 kind: 0 a name, whose text follows; 1 `*`, 2 `{domid}`, 3 `**`. Numbers and texts are as in
+// CompiledForm.swift.
 
 import XenStorePlugin
 
@@ -115,7 +116,8 @@ extension RuleSubject {
 
 extension PathPattern {
     fileprivate init(_ form: inout FormReader) throws(PluginFailure) {
-        isSpecial = try form.flag()
+        guard let root = Root(rawValue: try form.number(UInt8.self)) else { throw form.mistake("a root") }
+        self.root = root
         parts = []
         for _ in 0..<(try form.count(upTo: RuleForm.partsMax, size: 1)) {
             let part = try PatternPart(&form)

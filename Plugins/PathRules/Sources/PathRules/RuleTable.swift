@@ -172,13 +172,16 @@ public final class RuleTable {
     /// How many names have been walked so far, for tests of what that costs.
     var stepCount: UInt64 { tree.step }
 
-    /// The first rules for an operation. `path` is empty for an operation that has none.
+    /// The first rules for an operation. `path` is empty for an operation that has none; CONTROL's is its
+    /// command.
     public func find(_ asker: Asker, _ operation: UInt32, _ path: UnsafeRawBufferPointer) -> FoundRules {
         let kind = operation < 64 ? Int(operationClasses[Int(operation)]) : 0
         if kind == 0 { return FoundRules() }
         var found = FoundRules(deciding: .max, permissive: .max)
         look(asker, 0, kind, &found)
-        if !path.isEmpty {
+        if operation == PolicyOperation.control.rawValue {
+            tree.match(command: path) { list in look(asker, Int(list), kind, &found) }
+        } else if !path.isEmpty {
             tree.match(path, own: asker.domain) { list in look(asker, Int(list), kind, &found) }
         }
         if found.permissive > found.deciding || found.permissive == .max { found.permissive = -1 }

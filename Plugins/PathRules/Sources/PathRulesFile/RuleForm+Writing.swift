@@ -37,7 +37,7 @@ extension Rule {
         guard let patterns else { return }
         form.add(UInt32(patterns.count))
         for pattern in patterns {
-            form.add(pattern.isSpecial)
+            form.add(pattern.root.rawValue)
             form.add(UInt32(pattern.parts.count))
             for part in pattern.parts { part.write(to: &form) }
         }
