@@ -109,9 +109,11 @@ final class Kernel {
     func run(simulated: SimulatedHypervisor) -> Never {
         simulated.startedAfter = machine_time_stamp() - machine_load64(machine_place_start_time())
         while true {
+            let hadWork = rings.hasWork
             let start = machine_time_stamp()
             runTurn()
-            simulated.busy += machine_time_stamp() - start
+            let spent = machine_time_stamp() - start - simulated.takeForeign()
+            if hadWork || simulated.isWoken { simulated.busy += spent }
             wait()
         }
     }

@@ -65,6 +65,10 @@ final class SimulatedHypervisor: Hypervisor {
     private var input: [UInt8] = []
     private var nextUnique: UInt64 = 1
     private var isUnattachable = false
+    /// Ticks that the guests and the machine have taken, which under Xen are not ours, since this was asked.
+    private var foreign: UInt64 = 0
+    /// The turn at hand began with an event, not only with bytes of the test's.
+    private(set) var isWoken = false
     private var domainsChanged = false
     /// The first one says that the serial port is open.
     private var answersDue = 1
@@ -94,8 +98,16 @@ final class SimulatedHypervisor: Hypervisor {
         return time
     }
 
+    func takeForeign() -> UInt64 {
+        defer { foreign = 0 }
+        return foreign
+    }
+
     func takePending(_ body: (UInt32) -> Void) {
+        let start = machine_time_stamp()
         readFrames()
+        isWoken = domainsChanged || !pending.isEmpty
+        foreign += machine_time_stamp() - start
         if domainsChanged {
             domainsChanged = false
             body(domainPort)
@@ -137,6 +149,8 @@ final class SimulatedHypervisor: Hypervisor {
     }
 
     func notify(_ port: UInt32) {
+        let start = machine_time_stamp()
+        defer { foreign += machine_time_stamp() - start }
         guard let guest = ports[Int(port)] else { return }
         while case .moved(let count) = guest.page.receiveResponse(into: buffer), count > 0 {
             Serial.send(4, guest.id, UnsafeRawBufferPointer(rebasing: buffer[..<count]))
