@@ -249,19 +249,3 @@ struct Heap {
 
 /// The one heap; nil until the memory is known.
 nonisolated(unsafe) var heap: Heap?
-
-// What compiled code calls for memory, by the names that C gives it (boot/runtime.c).
-
-/// Stops where there is no room: the core asks for memory ahead of what needs it (World.memoryState).
-@_cdecl("kernel_allocate")
-public func allocate(_ count: Int, _ alignment: Int) -> UnsafeMutableRawPointer {
-    guard let found = heap?.allocate(count, alignment: alignment) else {
-        stop("no memory is left for a piece of bytes: ", count)
-    }
-    return found
-}
-
-@_cdecl("kernel_release")
-public func release(_ piece: UnsafeMutableRawPointer?) {
-    if let piece { heap?.release(piece) }
-}

@@ -104,6 +104,3 @@ public func exception(_ vector: UInt64, _ code: UInt64, _ place: UInt64, _ stack
     Console.endLine()
     shutDown(.crash)
 }
-
-@_cdecl("__stack_chk_fail")
-public func stackIsBroken() { stop("a function wrote over the end of its stack frame") }
