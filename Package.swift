@@ -180,6 +180,17 @@ let package = Package(
         .testTarget(
             name: "StubdomTests", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreTypes"],
             swiftSettings: strict),
+        // The kernel's sources in a process: what a C library has is left out, and the machine is the tests'.
+        .target(name: "CMachine", path: "Tests/HostedMachine"),
+        .target(
+            name: "StubKernel", dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CMachine"],
+            path: "stubdom/Sources", exclude: ["RuntimeNames.swift"], swiftSettings: embeddable),
+        .testTarget(
+            name: "KernelTests",
+            dependencies: [
+                "StubKernel", "CMachine", "XenStore", "XenStoreTypes", "XenStoreRing", "XenStoreTestKit",
+            ],
+            swiftSettings: strict),
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
         .testTarget(

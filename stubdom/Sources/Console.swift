@@ -31,6 +31,9 @@ enum Console {
         self.port = port
     }
 
+    /// From now on it does not any more.
+    static func detach() { (ring, port) = (nil, 0) }
+
     static func put(byte: UInt8) {
         machine_out8(debugPort, byte)
         guard let ring else { return }
@@ -106,6 +109,24 @@ struct Failure: Error {
             Console.put(": error ")
             Console.put(code)
         }
+    }
+}
+
+/// How many lines may tell of what fails again and again: ten at once, then one a second.
+struct ComplaintLimit {
+    private var left = 10
+    /// When the last one was added to what is left.
+    private var added: UInt64 = 0
+
+    /// Whether there may be one at `now`, in nanoseconds.
+    mutating func allows(at now: UInt64) -> Bool {
+        if now >= added + 1_000_000_000 {
+            left = min(left + Int((now - added) / 1_000_000_000), 10)
+            added = now
+        }
+        if left == 0 { return false }
+        left -= 1
+        return true
     }
 }
 

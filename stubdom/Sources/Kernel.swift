@@ -114,14 +114,16 @@ final class Kernel {
         }
     }
 
-    private func wait() {
+    /// Returns when there may be something to do.
+    func wait() {
         if rings.hasWork { return }
         var deadline = server.nextDeadline
         if rings.isHolding { deadline = min(deadline ?? .max, hypervisor.now + Self.holdPause) }
         hypervisor.wait(until: deadline)
     }
 
-    private func runTurn() {
+    /// Serves what has come until now.
+    func runTurn() {
         server.advance(to: hypervisor.now)
         if rings.beginTurn(server, isStarved: world.isStarved, privileged: privileged) {
             server.domainsChanged()
