@@ -31,8 +31,9 @@ final class StubMachine {
     struct Figures {
         /// Bytes: all of the heap, what is free in whole pages, and in one piece.
         var memory, free, largest: Int
-        /// Ticks of the processor's clock that were spent in turns; and from the entry to the first turn.
-        var busy, start: UInt64
+        /// Ticks of the processor's clock that were spent in turns; from the entry to the first turn; and to
+        /// the first reply, without waiting.
+        var busy, start, answer: UInt64
     }
 
     /// timeout, which runs qemu; 0: it has ended, with `ending`.
@@ -48,19 +49,19 @@ final class StubMachine {
 
     var console: String { (try? String(contentsOfFile: "\(directory)/console", encoding: .utf8)) ?? "" }
 
-    /// Starts it. `ready`: waits until it serves. It ends after so many seconds.
+    /// Starts it with so many MiB, and as many more for its guests' pages. `ready`: waits until it serves. It ends after so many seconds.
     init(
-        memory: Int = 32, commandLine: String = "simulated", ramdisk: [UInt8]? = nil, ready: Bool = true,
-        counting: Bool = false, seconds: Int = 60
+        memory: Int = 32, guestMemory: Int = 0, commandLine: String = "simulated", ramdisk: [UInt8]? = nil,
+        ready: Bool = true, counting: Bool = false, seconds: Int = 60
     ) throws {
         guard let kernel = Self.kernel else { throw StubFailure("STUBDOM_KERNEL names no kernel") }
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("stub-\(UUID())").path
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         var arguments = [
             "timeout", "-k", "1", "\(seconds)", "qemu-system-x86_64", "-M", "pc", "-cpu", "max", "-m",
-            "\(memory)",
-            "-nodefaults",
-            "-no-user-config", "-display", "none", "-no-reboot", "-kernel", kernel, "-append", commandLine,
+            "\(memory + guestMemory)", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", kernel, "-append",
+            guestMemory == 0 ? commandLine : "\(commandLine) simulated-memory \(memory)",
             "-chardev", "socket,id=s,path=\(directory)/serial,server=on,wait=off",
             "-serial", "chardev:s", "-debugcon", "file:\(directory)/console",
             "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
@@ -184,20 +185,33 @@ final class StubMachine {
     func settle() -> Bool {
         send(.answer)
         while let frame = takeFrame() {
-            switch frame.kind {
-            case Kind.answer.rawValue: return true
-            case Kind.bytes.rawValue: received[frame.domain, default: []] += frame.body
-            case Kind.wordChanged.rawValue:
-                errors[frame.domain] = frame.body.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
-            default:
-                figures = frame.body.withUnsafeBytes { all in
-                    stride(from: 0, to: all.count, by: 8).map {
-                        all.loadUnaligned(fromByteOffset: $0, as: UInt64.self)
-                    }
+            if frame.kind == Kind.answer.rawValue { return true }
+            note(frame)
+        }
+        return false
+    }
+
+    private func note(_ frame: (kind: UInt8, domain: UInt16, body: [UInt8])) {
+        switch frame.kind {
+        case Kind.bytes.rawValue: received[frame.domain, default: []] += frame.body
+        case Kind.wordChanged.rawValue:
+            errors[frame.domain] = frame.body.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+        default:
+            figures = frame.body.withUnsafeBytes { all in
+                stride(from: 0, to: all.count, by: 8).map {
+                    all.loadUnaligned(fromByteOffset: $0, as: UInt64.self)
                 }
             }
         }
-        return false
+    }
+
+    /// A domain's next message, while others go on working. Nil: nothing comes for 20 seconds.
+    func receiveMeanwhile(_ domain: UInt16) -> Message? {
+        while true {
+            if let message = Message.take(from: &received[domain, default: []]) { return message }
+            guard let frame = takeFrame(), frame.kind != Kind.answer.rawValue else { return nil }
+            note(frame)
+        }
     }
 
     // MARK: Guests
@@ -207,6 +221,9 @@ final class StubMachine {
         settle()
         return Message.take(from: &received[domain, default: []])
     }
+
+    /// A domain's next message of those that have come.
+    func takeReceived(_ domain: UInt16) -> Message? { Message.take(from: &received[domain, default: []]) }
 
     func forget(_ domain: UInt16) { received[domain] = nil }
 
@@ -222,16 +239,17 @@ final class StubMachine {
         return nil
     }
 
-    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it. Waits
+    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it. `waits`
     /// until all are carried out. False: the machine does not answer.
-    func makeSeries(_ domain: UInt16, _ numbers: Range<Int>, _ type: MessageType, _ payload: [UInt8]) -> Bool
-    {
+    func makeSeries(
+        _ domain: UInt16, _ numbers: Range<Int>, _ type: MessageType, _ payload: [UInt8], waits: Bool = true
+    ) -> Bool {
         var body: [UInt8] = []
         for bound in [numbers.lowerBound, numbers.upperBound] {
             withUnsafeBytes(of: UInt32(bound)) { body += $0 }
         }
         send(.series, domain, body + Message(type, payload).bytes)
-        return settle()
+        return waits ? settle() : true
     }
 
     /// A domain, introduced.
@@ -242,9 +260,9 @@ final class StubMachine {
 
     func takeFigures() throws -> Figures {
         send(.figures)
-        guard settle(), figures.count == 5 else { throw StubFailure("no figures: \(console)") }
+        guard settle(), figures.count == 6 else { throw StubFailure("no figures: \(console)") }
         return Figures(
             memory: Int(figures[0]), free: Int(figures[1]), largest: Int(figures[2]), busy: figures[3],
-            start: figures[4])
+            start: figures[4], answer: figures[5])
     }
 }
