@@ -151,11 +151,17 @@ final class StubMachine {
         frame += body
         var sent = 0
         while sent < frame.count {
+            // While the machine takes nothing it may be waiting for us to take something.
+            var ready = pollfd(fd: file, events: Int16(POLLIN | POLLOUT), revents: 0)
+            guard poll(&ready, 1, 20_000) > 0 else { return false }
+            if ready.revents & Int16(POLLIN) != 0 && !read() { return false }
+            if ready.revents & Int16(POLLOUT) == 0 { continue }
+            let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
             let count = frame.withUnsafeBytes {
-                Glibc.send(file, $0.baseAddress! + sent, frame.count - sent, Int32(MSG_NOSIGNAL))
+                Glibc.send(file, $0.baseAddress! + sent, frame.count - sent, flags)
             }
-            if count <= 0 { return false }
-            sent += count
+            if count <= 0 && errno != EAGAIN { return false }
+            sent += max(count, 0)
         }
         return true
     }
@@ -172,12 +178,17 @@ final class StubMachine {
                 }
             }
             var waiting = pollfd(fd: file, events: Int16(POLLIN), revents: 0)
-            guard poll(&waiting, 1, 20_000) > 0 else { return nil }
-            var buffer = [UInt8](repeating: 0, count: 65536)
-            let count = recv(file, &buffer, buffer.count, 0)
-            if count <= 0 { return nil }
-            input += buffer[..<count]
+            guard poll(&waiting, 1, 20_000) > 0, read() else { return nil }
         }
+    }
+
+    /// Takes what has come. False: the machine is gone.
+    private func read() -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        let count = recv(file, &buffer, buffer.count, 0)
+        if count <= 0 { return false }
+        input += buffer[..<count]
+        return true
     }
 
     /// Waits until all that was sent is carried out. False: the machine does not answer.
