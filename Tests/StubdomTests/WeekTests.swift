@@ -136,9 +136,9 @@ struct WeekTests {
     /// All write at once, while domain 0 writes too. Answers how many writes were refused.
     private func storm(_ machine: StubMachine) throws -> Int {
         for domain in Self.many {
-            let size = 600 + Int(domain) * 14
+            let size = 1200 + Int(domain) * 8
             let payload = Array("n#####\0".utf8) + [UInt8](repeating: 0x78, count: size)
-            _ = machine.makeSeries(domain, 0..<60, .write, payload, waits: false)
+            _ = machine.makeSeries(domain, 0..<40, .write, payload, waits: false)
         }
         for number in 0..<50 {
             machine.send(.bytes, 0, request(.write, ["/control", "\(number)"]))
