@@ -86,7 +86,10 @@ let package = Package(
             name: "RateLimit", dependencies: ["XenStorePlugin"],
             path: "Plugins/RateLimit/Sources/RateLimit", swiftSettings: embeddable),
         .target(
-            name: "RateLimitModule", dependencies: ["RateLimit", "CXenStorePlugin"],
+            name: "RateLimitOptions", dependencies: ["RateLimit", "XenStorePlugin"],
+            path: "Plugins/RateLimit/Sources/RateLimitOptions", swiftSettings: strict),
+        .target(
+            name: "RateLimitModule", dependencies: ["RateLimitOptions", "CXenStorePlugin"],
             path: "Plugins/RateLimit/Sources/RateLimitModule", swiftSettings: strict),
         .target(
             name: "PathRules", dependencies: ["XenStorePlugin", "XenStoreTypes"],
@@ -107,10 +110,13 @@ let package = Package(
             name: "TypeLabelsModule", dependencies: ["TypeLabelsFile", "CXenStorePlugin"],
             path: "Plugins/TypeLabels/Sources/TypeLabelsModule", swiftSettings: strict),
         .target(
+            name: "XenStorePolicies", dependencies: ["XenStoreTypes", "XenStore", "CXenStorePlugin"],
+            swiftSettings: embeddable),
+        .target(
             name: "XenStoreHost",
             dependencies: [
                 "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreLog", "CLinux", "CXen",
-                "CXenStorePlugin", "XenStoreYAML",
+                "CXenStorePlugin", "XenStoreYAML", "XenStorePolicies",
             ],
             swiftSettings: strict),
         .target(
@@ -119,8 +125,8 @@ let package = Package(
         .executableTarget(
             name: "xenstored",
             dependencies: [
-                "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit", "TypeLabelsFile",
-                "PathRulesFile",
+                "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimitOptions",
+                "TypeLabelsFile", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -148,14 +154,15 @@ let package = Package(
         .target(
             name: "XenStoreTestKit",
             dependencies: [
-                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "CLinux", "CXenStorePlugin",
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStoreHost", "XenStorePolicies", "CLinux",
+                "CXenStorePlugin",
             ],
             swiftSettings: strict),
         .executableTarget(
             name: "xenstore-conformance",
             dependencies: [
-                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail", "RateLimit",
-                "TypeLabelsFile", "PathRulesFile",
+                "XenStoreTestKit", "XenStoreHost", "AppendLogStore", "MemoryStore", "AuditTrail",
+                "RateLimitOptions", "TypeLabelsFile", "PathRulesFile",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: strict),
@@ -178,12 +185,21 @@ let package = Package(
             name: "Transcripts", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreHost"],
             exclude: ["files"], swiftSettings: strict),
         .testTarget(
-            name: "StubdomTests", dependencies: ["XenStoreTestKit", "XenStore", "XenStoreTypes"],
+            name: "StubdomTests",
+            dependencies: [
+                "XenStoreTestKit", "XenStore", "XenStoreTypes", "XenStoreHost", "XenStorePolicies",
+                "CXenStorePlugin", "PathRulesFile", "TypeLabelsFile", "RateLimitOptions",
+            ],
+            exclude: ["policies"],
             swiftSettings: strict),
         // The kernel's sources in a process: what a C library has is left out, and the machine is the tests'.
         .target(name: "CMachine", path: "Tests/HostedMachine"),
         .target(
-            name: "StubKernel", dependencies: ["XenStoreTypes", "XenStore", "XenStoreRing", "CMachine"],
+            name: "StubKernel",
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStorePolicies", "XenStorePlugin",
+                "CXenStorePlugin", "PathRules", "TypeLabels", "RateLimit", "CMachine",
+            ],
             path: "stubdom/Sources", exclude: ["RuntimeNames.swift"], swiftSettings: embeddable),
         .testTarget(
             name: "KernelTests",
@@ -224,17 +240,16 @@ let package = Package(
             name: "PluginTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "MemoryStore", "AppendLogStore", "AuditTrail", "RateLimit", "TypeLabelsFile", "PathRules",
-                "PathRulesFile",
-                "XenStoreTestKit",
+                "MemoryStore", "AppendLogStore", "AuditTrail", "RateLimit", "RateLimitOptions", "TypeLabels",
+                "TypeLabelsFile", "PathRules", "PathRulesFile", "XenStorePolicies", "XenStoreTestKit",
             ],
             swiftSettings: strict),
         .testTarget(
             name: "PolicyModuleTests",
             dependencies: [
                 "XenStoreHost", "XenStore", "XenStoreTypes", "XenStorePlugin", "CXenStorePlugin",
-                "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines", "RateLimit",
-                "TypeLabelsFile",
+                "XenStoreClient", "XenStoreTestKit", "AuditTrail", "AuditTrailLines",
+                "RateLimitOptions", "TypeLabelsFile",
             ],
             swiftSettings: strict),
         .testTarget(

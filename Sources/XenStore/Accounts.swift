@@ -1,7 +1,8 @@
 // Who uses how much, for quotas and reports (specification, section E).
 //
-// Invariants: a domain's account counts the live nodes that name it as owner (special nodes excepted), its
-// connections' watches and transactions, and the bytes of all these. What is refused is never counted.
+// Invariants: a domain's account counts the live nodes that name it as owner (special nodes and those that a
+// socket's user has created excepted), its connections' watches and transactions, and the bytes of all these.
+// A user's account counts the nodes that the user has created. What is refused is never counted.
 
 import XenStoreTypes
 
@@ -210,5 +211,32 @@ final class Accounts {
     private func forgetMost(_ count: inout Account.Count, _ quota: QuotaName) {
         count.most = count.now
         note(quota, count.now)
+    }
+}
+
+/// Nodes that sockets' users have created, and who did. Not recorded: after a restart they count as their
+/// owners'.
+struct UserNodes {
+    /// The user's account by the node.
+    private let index = HashIndex()
+
+    func destroy() { index.destroy() }
+
+    var count: Int { index.count }
+
+    private func key(_ node: NodeID) -> UInt64 { UInt64(node) << 32 }
+
+    /// 0: none has created it.
+    @inline(__always) func user(of node: NodeID) -> AccountID {
+        index.count == 0 ? 0 : index.first(key(node)) { _ in true }
+    }
+
+    func insert(_ node: NodeID, of user: AccountID) { index.insert(key(node), user) }
+
+    /// Forgets a node. Answers who had created it; 0: none.
+    @inline(__always) func remove(_ node: NodeID) -> AccountID {
+        let user = user(of: node)
+        if user != 0 { index.remove(key(node), user) }
+        return user
     }
 }

@@ -53,16 +53,57 @@ struct Bytes: Equatable {
     }
 
     @inline(__always) static func == (left: Bytes, right: Bytes) -> Bool {
-        if left.count != right.count { return false }
-        for index in 0..<left.count where left.start[index] != right.start[index] { return false }
-        return true
+        let count = left.count
+        if count != right.count { return false }
+        if count < 4 {
+            for index in 0..<count where left.start[index] != right.start[index] { return false }
+            return true
+        }
+        // The last load may have bytes of the one before.
+        if count < 8 {
+            return left.word(at: 0) == right.word(at: 0)
+                && left.word(at: count - 4) == right.word(at: count - 4)
+        }
+        var index = 0
+        while index < count - 8 {
+            if left.long(at: index) != right.long(at: index) { return false }
+            index += 8
+        }
+        return left.long(at: count - 8) == right.long(at: count - 8)
+    }
+
+    /// How many bytes at the start are the same in both.
+    @inline(__always) func sharedCount(_ other: Bytes) -> Int {
+        let most = min(count, other.count)
+        var index = 0
+        while index + 8 <= most {
+            let difference = long(at: index) ^ other.long(at: index)
+            if difference != 0 { return index + difference.trailingZeroBitCount / 8 }
+            index += 8
+        }
+        while index < most && start[index] == other.start[index] { index += 1 }
+        return index
+    }
+
+    /// The eight bytes at `offset`, the first of them the lowest.
+    @inline(__always) private func long(at offset: Int) -> UInt64 {
+        UInt64(littleEndian: UnsafeRawPointer(start + offset).loadUnaligned(as: UInt64.self))
     }
 
     @inline(__always) func equals(_ text: StaticString) -> Bool { self == Bytes(text) }
 
     /// Where `byte` stands first, at `from` or later; nil if nowhere.
     @inline(__always) func firstIndex(of byte: UInt8, from: Int = 0) -> Int? {
+        precondition(from >= 0)
         var index = from
+        let repeated = 0x0101_0101_0101_0101 &* UInt64(byte)
+        while index + 8 <= count {
+            // The lowest bit that is set belongs to the first zero byte of the eight.
+            let differing = long(at: index) ^ repeated
+            let zeros = (differing &- 0x0101_0101_0101_0101) & ~differing & 0x8080_8080_8080_8080
+            if zeros != 0 { return index + zeros.trailingZeroBitCount / 8 }
+            index += 8
+        }
         while index < count {
             if start[index] == byte { return index }
             index += 1
@@ -124,6 +165,11 @@ extension Array where Element == UInt8 {
     /// Appends a number as it lies in this machine's memory.
     @inline(__always) mutating func append(word: UInt32) {
         Swift.withUnsafeBytes(of: word) { append(contentsOf: $0) }
+    }
+
+    /// Appends four numbers as they lie in this machine's memory.
+    @inline(__always) mutating func append(words: (UInt32, UInt32, UInt32, UInt32)) {
+        Swift.withUnsafeBytes(of: words) { append(contentsOf: $0) }
     }
 
     /// Overwrites the four bytes at `offset` with a number as it lies in this machine's memory.

@@ -31,12 +31,12 @@ final class Connection {
     @exclusivity(unchecked) private(set) var output: [UInt8] = []
     @exclusivity(unchecked) private(set) var sentCount = 0
     @exclusivity(unchecked) private(set) var sentTotal: UInt64 = 0
-    private var events = EventIndex()
+    @exclusivity(unchecked) private var events = EventIndex()
     /// Events before this position come before a reply that is already queued: a new event is not equal to
     /// one of them.
     @exclusivity(unchecked) private var runStart: UInt64 = 0
     /// Stream positions at which queued replies end; only kept where `outstanding` is limited.
-    @exclusivity(unchecked) private(set) var replyEnds: [UInt64] = []
+    @exclusivity(unchecked) private(set) var replyEnds = ReusedList<UInt64>()
     /// From `position` on, what is queued waits until `generation` is final; both grow from one to the next.
     private struct Barrier {
         var position: UInt64
@@ -81,6 +81,18 @@ final class Connection {
         self.peer = peer
     }
 
+    /// The domain that becomes the owner of what the connection creates; nil: the parent's owner does.
+    var creatingDomain: DomainID? {
+        guard !isPrivileged, case .domain(let domain) = subject else { return nil }
+        return domain
+    }
+
+    /// The user who is charged for what the connection creates; 0: the owner is.
+    var creatingUser: AccountID {
+        if !isPrivileged, case .user = subject { return account }
+        return 0
+    }
+
     var unsentCount: Int { output.count - sentCount }
     /// Where in `output` the next message will begin.
     var outputEnd: Int { output.count }
@@ -115,10 +127,7 @@ final class Connection {
     @inline(__always) func cancelReply(_ start: Int) { output.removeLast(output.count - start) }
 
     private func appendHeader(_ type: UInt32, _ request: UInt32, _ transaction: UInt32) {
-        output.append(word: type)
-        output.append(word: request)
-        output.append(word: transaction)
-        output.append(word: 0)
+        output.append(words: (type, request, transaction, 0))
     }
 
     // MARK: Events
@@ -230,7 +239,7 @@ final class Connection {
         output = []
         sentCount = 0
         runStart = sentTotal
-        replyEnds = []
+        replyEnds.removeAll()
         events = EventIndex()
         barriers = []
         slot = nil
@@ -238,7 +247,7 @@ final class Connection {
     }
 
     /// Calls `body` with the first `count` unsent bytes.
-    @inline(__always) func withUnsent<Result>(_ count: Int, _ body: (Span<UInt8>) -> Result) -> Result {
+    @inline(__always) func withUnsent(_ count: Int, _ body: (Span<UInt8>) -> Void) {
         output.withBytes { $0.slice(sentCount, sentCount + count).withSpan(body) }
     }
 

@@ -4,7 +4,7 @@
 // | offset | size | meaning |
 // |---|---|---|
 // | 0 | 8 | `XSKERNEL` |
-// | 8 | 4 | version, 1 |
+// | 8 | 4 | version, 2 |
 // | 12 | 4 | bytes of the whole blob |
 // | 16 | 8 | checksum of all that follows |
 // | 24 | - | sections: u32 kind, u32 bytes of content, the content, zeros to a multiple of 8 |
@@ -20,8 +20,16 @@
 // | 20 | 4 | soft limit of memory, in bytes |
 // | 24 | 36 | quotas, u32 each, in the order of `QuotaName` |
 //
-// Policies will be sections of their own. A kernel refuses a kind that it does not know: it must not drop a
-// rule. All numbers are little-endian.
+// Kind 2 is an access policy. They are asked in the order of their sections:
+//
+// | offset | size | meaning |
+// |---|---|---|
+// | 0 | 4 | bytes of the module's name, 1 to 64 |
+// | 4 | n | the name |
+// | 4 + n | - | what the module decides by, in a form of its own |
+//
+// A kernel refuses a kind that it does not know, and a module that it does not link: it must not drop a rule.
+// All numbers are little-endian.
 
 import XenStoreTypes
 
@@ -38,6 +46,19 @@ public struct KernelConfiguration: Equatable, Sendable {
         case section(UInt32)
         /// A setting that is out of range: where in the section.
         case setting(Int)
+        /// A policy, from 0 in their order, whose name is none.
+        case policy(Int)
+    }
+
+    /// An access policy: a module that the kernel links, and what it decides by.
+    public struct CompiledPolicy: Equatable, Sendable {
+        public var module: [UInt8]
+        public var form: [UInt8]
+
+        public init(module: [UInt8], form: [UInt8]) {
+            self.module = module
+            self.form = form
+        }
     }
 
     public var logLevel = LogLevel.info
@@ -46,11 +67,15 @@ public struct KernelConfiguration: Equatable, Sendable {
     public var snapshotMemory = ServerConfiguration().snapshotMemory
     public var privilegedDomain = DomainID.zero
     public var quotas = QuotaLimits()
+    /// In the order in which they are asked.
+    public var policies: [CompiledPolicy] = []
 
     private static let magic: StaticString = "XSKERNEL"
-    private static let version: UInt32 = 1
+    private static let version: UInt32 = 2
     private static let headSize = 24
     private static let settingsKind: UInt32 = 1
+    private static let policyKind: UInt32 = 2
+    private static let nameMax = 64
     private static let settingsSize = 24 + 4 * QuotaName.allCases.count
 
     public init() {}
@@ -69,14 +94,26 @@ public struct KernelConfiguration: Equatable, Sendable {
         content.append(word: quotas.softMemory)
         for quota in QuotaName.allCases { content.append(word: quotas[quota]) }
         while content.count & 7 != 0 { content.append(0) }
+        for policy in policies {
+            content.append(word: Self.policyKind)
+            content.append(word: UInt32(4 + policy.module.count + policy.form.count))
+            content.append(word: UInt32(policy.module.count))
+            content += policy.module + policy.form
+            while content.count & 7 != 0 { content.append(0) }
+        }
+        return Self.blob(content)
+    }
+
+    /// The blob that has these sections.
+    public static func blob(_ sections: [UInt8]) -> [UInt8] {
         var all: [UInt8] = []
         all.append(Bytes(Self.magic))
         all.append(word: Self.version)
-        all.append(word: UInt32(Self.headSize + content.count))
-        let sum = content.withBytes { Self.checksum($0) }
+        all.append(word: UInt32(Self.headSize + sections.count))
+        let sum = sections.withBytes { Self.checksum($0) }
         all.append(word: UInt32(truncatingIfNeeded: sum))
         all.append(word: UInt32(truncatingIfNeeded: sum >> 32))
-        return all + content
+        return all + sections
     }
 
     private static func checksum(_ content: Bytes) -> UInt64 {
@@ -113,12 +150,27 @@ public struct KernelConfiguration: Equatable, Sendable {
             guard rest.count >= 8 else { throw .isDamaged }
             let (kind, size) = (rest.word(at: 0), Int(rest.word(at: 4)))
             guard size <= rest.count - 8 else { throw .isDamaged }
-            guard kind == Self.settingsKind, settings == nil else { throw .section(kind) }
-            settings = rest.slice(8, 8 + size)
+            let content = rest.slice(8, 8 + size)
+            if kind == Self.policyKind {
+                try readPolicy(content)
+            } else if kind == Self.settingsKind, settings == nil {
+                settings = content
+            } else {
+                throw .section(kind)
+            }
             rest = rest.dropFirst(min(8 + (size + 7) & ~7, rest.count))
         }
         guard let settings else { throw .section(Self.settingsKind) }
         try readSettings(settings)
+    }
+
+    private mutating func readPolicy(_ bytes: Bytes) throws(Mistake) {
+        guard bytes.count >= 4, case let count = Int(bytes.word(at: 0)), (1...Self.nameMax).contains(count),
+            count <= bytes.count - 4
+        else { throw .policy(policies.count) }
+        policies.append(
+            CompiledPolicy(
+                module: Array(bytes.slice(4, 4 + count).raw), form: Array(bytes.dropFirst(4 + count).raw)))
     }
 
     private mutating func readSettings(_ bytes: Bytes) throws(Mistake) {

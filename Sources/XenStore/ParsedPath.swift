@@ -3,12 +3,14 @@
 // Invariants: `depth` components stand in `components[1...depth]`; component 0 is the root ("/", or "@" for
 // special nodes, which is no prefix that anybody can name). `bytes` holds the whole absolute path; component
 // i's name ends at `components[i].end`, and the path of the first i components is `bytes[0 ..<
-// components[i].end]` ("/" for i = 0).
+// components[i].end]` ("/" for i = 0). They are right also where a path is refused: for as much of `text` as
+// was cut before its mistake.
 
 import XenStoreTypes
 
 /// A canonical absolute path with the chained hash of each of its prefixes. One is used again for every
-/// request, so that parsing allocates nothing.
+/// request, so that parsing allocates nothing; what a path has in common with the one before, which is much
+/// as clients go, is not hashed anew.
 final class ParsedPath {
     struct Component: BitwiseCopyable {
         /// Where the name begins and ends in the path.
@@ -22,11 +24,16 @@ final class ParsedPath {
     static let absoluteMax = 3072
     static let relativeMax = 2048
 
+    private static let slash: UInt8 = 0x2F
+    private static let at: UInt8 = 0x40
+
     private let hash: KeyedHash
     // Every request comes through here: checking at run time that nobody else is at these costs more than the
     // rest.
     @exclusivity(unchecked) private(set) var text: [UInt8] = []
-    @exclusivity(unchecked) private(set) var components: [Component] = []
+    /// The path before, while the next one is cut.
+    @exclusivity(unchecked) private var previous: [UInt8] = []
+    @exclusivity(unchecked) private(set) var components = ReusedList<Component>()
     /// Number of names below the root.
     var depth: Int { components.count - 1 }
     @exclusivity(unchecked) private(set) var isSpecial = false
@@ -42,38 +49,49 @@ final class ParsedPath {
         rootHash = hash(0, Bytes("/"))
         specialHash = hash(0, Bytes("@"))
         text.reserveCapacity(Self.absoluteMax + 32)
-        components.reserveCapacity(64)
+        previous.reserveCapacity(Self.absoluteMax + 32)
+        clear()
     }
 
     /// Takes a path from a request. Throws EINVAL where the specification has it; a leading `@` only passes
     /// if `allowSpecial`. `home` is the domain to which a relative path belongs.
     func parse(_ given: Bytes, home: DomainID, allowSpecial: Bool = false) throws(ErrorName) {
-        if given.isEmpty { throw .inval }
-        text.removeAll(keepingCapacity: true)
-        let first = given[0]
-        isSpecial = first == 0x40
-        let isRelative = first != 0x2F && !isSpecial
-        if isSpecial && !allowSpecial { throw .inval }
-        if given.count > (first == 0x2F ? Self.absoluteMax : Self.relativeMax) { throw .inval }
-        if isRelative { appendHome(home) }
+        let first = given.isEmpty ? 0 : given[0]
+        let longest = first == Self.slash ? Self.absoluteMax : Self.relativeMax
+        if given.isEmpty || given.count > longest || first == Self.at && !allowSpecial {
+            clear()
+            throw .inval
+        }
+        begin(first)
+        if first != Self.slash && first != Self.at { appendHome(home) }
         homeCount = text.count
         text.append(given)
-        try cut()
+        if !cut() { throw .inval }
     }
 
     /// Takes a path that is known to be right: one that is stored.
     func load(canonical path: Bytes) {
-        text.removeAll(keepingCapacity: true)
-        text.append(path)
-        isSpecial = path[0] == 0x40
+        begin(path[0])
         homeCount = 0
-        do { try cut() } catch { preconditionFailure("a stored path is canonical") }
+        text.append(path)
+        if !cut() { preconditionFailure("a stored path is canonical") }
+    }
+
+    /// Makes room for a path that begins with this byte, and keeps the one before to compare.
+    private func begin(_ first: UInt8) {
+        if isSpecial != (first == Self.at) {
+            clear()
+            isSpecial = first == Self.at
+            components[0] = Component(begin: 0, end: 0, hash: isSpecial ? specialHash : rootHash)
+        }
+        swap(&text, &previous)
+        text.removeAll(keepingCapacity: true)
     }
 
     /// Becomes the root without a text: for a request that names no path.
     func clear() {
         text.removeAll(keepingCapacity: true)
-        components.removeAll(keepingCapacity: true)
+        components.removeAll()
         components.append(Component(begin: 0, end: 0, hash: rootHash))
         isSpecial = false
         homeCount = 0
@@ -82,37 +100,50 @@ final class ParsedPath {
     private func appendHome(_ domain: DomainID) {
         text.append(Bytes("/local/domain/"))
         text.append(decimal: UInt64(domain.rawValue))
-        text.append(0x2F)
+        text.append(Self.slash)
     }
 
-    /// Cuts `text` at its slashes, checking characters and lengths on the way.
-    private func cut() throws(ErrorName) {
-        components.removeAll(keepingCapacity: true)
-        let root = isSpecial ? specialHash : rootHash
-        components.append(Component(begin: 0, end: isSpecial ? 0 : 1, hash: root))
-        if text.count == 1 && !isSpecial { return }
-        if !text.withBytes({ cut($0, root) }) { throw .inval }
+    /// Cuts `text` at its slashes, checking characters and lengths on the way. False: a name is empty, or a
+    /// character in one is not allowed.
+    private func cut() -> Bool {
+        if !isSpecial { components[0].end = 1 }
+        return text.withBytes { path in
+            keep(path, previous.withBytes { path.sharedCount($0) })
+            if path.count == 1 && !isSpecial { return true }
+            let last = components[depth]
+            if depth > 0 && Int(last.end) == path.count { return true }
+            return cut(path, from: depth > 0 ? Int(last.end) + 1 : Int(last.end), last.hash)
+        }
     }
 
-    /// False: a name is empty, or a character in one is not allowed.
-    @inline(__always) private func cut(_ path: Bytes, _ root: UInt64) -> Bool {
-        var previous = root
-        var begin = isSpecial ? 0 : 1
-        var end = begin
+    /// Leaves those components of the path before which `path` has too, since the first `shared` bytes are
+    /// the same in both.
+    @inline(__always) private func keep(_ path: Bytes, _ shared: Int) {
+        while depth > 0 {
+            let end = Int(components[depth].end)
+            if end <= shared && (end == path.count || path[end] == Self.slash) { return }
+            components.keepFirst(depth)
+        }
+    }
+
+    @inline(__always) private func cut(_ path: Bytes, from start: Int, _ parent: UInt64) -> Bool {
+        var parent = parent
+        var begin = start
+        var end = start
         while end < path.count {
             let byte = path[end]
-            if byte != 0x2F {
+            if byte != Self.slash {
                 if !Self.isAllowed(byte) { return false }
                 end += 1
                 continue
             }
             if end == begin { return false }
-            previous = add(path, begin, end, previous)
+            parent = add(path, begin, end, parent)
             end += 1
             begin = end
         }
         if end == begin { return false }
-        _ = add(path, begin, end, previous)
+        _ = add(path, begin, end, parent)
         return true
     }
 

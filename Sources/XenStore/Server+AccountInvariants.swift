@@ -25,6 +25,8 @@ struct Tally {
 
 /// What accounts must say, counted anew.
 private struct Use {
+    /// Nodes that name it as their owner.
+    var owned = Tally()
     var nodes = Tally()
     var watches = Tally()
     var transactions = Tally()
@@ -47,13 +49,14 @@ extension Server {
             expect(account.transactions.now == use.transactions[id], "transactions are miscounted", id)
             expect(account.outstanding.now == use.outstanding[id], "outstanding requests are miscounted", id)
             expect(account.memory.now == use.memory[id], "an account's bytes are miscounted", id)
-            checkOwned(id, expect)
+            checkOwned(id, use.owned[id], expect)
             checkDomain(id, expect)
         }
         checkPermissions(expect)
     }
 
     private func countNodes(_ use: inout Use, _ expect: Expect) {
+        var usersNodes = 0
         forEachNode { node in
             if tree.nodes[node].isDead || isSpecial(node) { return }
             let list = tree.nodes[node].permissions
@@ -61,9 +64,15 @@ extension Server {
                 return expect(false, "a node whose owner has no account", node)
             }
             expect(!permissions.entry(list, 0).ignored, "a node whose owner has ended", node)
-            use.nodes[owner] += 1
-            use.memory[owner] += cost(node)
+            use.owned[owner] += 1
+            use.nodes[payer(node)] += 1
+            use.memory[payer(node)] += cost(node)
+            if userNodes.user(of: node) != 0 {
+                usersNodes += 1
+                expect(accounts.table[payer(node)].isUser, "a domain's node is counted as a user's", node)
+            }
         }
+        expect(usersNodes == userNodes.count, "nodes that are gone are counted as users'", 0)
     }
 
     private func countConnections(_ use: inout Use) {
@@ -98,8 +107,8 @@ extension Server {
         return bytes
     }
 
-    /// The chain of what a domain owns has all its nodes and no others.
-    private func checkOwned(_ id: AccountID, _ expect: Expect) {
+    /// The chain of what a domain owns has all its nodes, `owned` of them, and no others.
+    private func checkOwned(_ id: AccountID, _ owned: Int, _ expect: Expect) {
         let account = accounts.table[id]
         if account.isEverlasting || account.isUser {
             return expect(account.firstOwned == 0, "a chain of nodes that nobody needs", id)
@@ -107,7 +116,7 @@ extension Server {
         var count = 0
         var previous: NodeID = 0
         var node = account.firstOwned
-        while node != 0 && count <= account.nodes.now {
+        while node != 0 && count <= owned {
             expect(tree.nodes[node].previousOwned == previous, "a chain of owned nodes is broken", node)
             expect(!tree.nodes[node].isDead && !isSpecial(node), "a node that nobody can own is owned", node)
             if tree.nodes[node].isDead { break }
@@ -117,7 +126,7 @@ extension Server {
             previous = node
             node = tree.nodes[node].nextOwned
         }
-        expect(count == account.nodes.now, "a chain of owned nodes has not all of them", id)
+        expect(count == owned, "a chain of owned nodes has not all of them", id)
     }
 
     /// The ring of a domain is its own connection, its target is introduced, and a broken ring has nothing

@@ -9,9 +9,14 @@ extension Server {
     /// What a node is counted with against its owner's memory.
     static func nodeCost(name: Int, value: Int) -> Int { 96 + name + value }
 
-    /// Who is charged for a node.
     func owner(_ node: NodeID) -> AccountID {
         accounts.account(of: permissions.owner(tree.nodes[node].permissions))
+    }
+
+    /// Who is charged for a node: its owner, or the socket's user who has created it, since he can own none.
+    func payer(_ node: NodeID) -> AccountID {
+        let user = userNodes.user(of: node)
+        return user == 0 ? owner(node) : user
     }
 
     /// What a node is counted with.
@@ -21,22 +26,26 @@ extension Server {
 
     func isSpecial(_ node: NodeID) -> Bool { tree.nodes[node].parent == 0 && node != tree.root }
 
-    /// Creates one node and counts it. Takes over one reference to `list`. Fires nothing.
+    /// Creates one node and counts it, as the `user`'s if there is one. Takes over one reference to `list`.
+    /// Fires nothing.
     func create(
-        parent: NodeID, _ name: Bytes, _ hash: UInt64, _ value: Bytes, _ list: PermissionsID
+        parent: NodeID, _ name: Bytes, _ hash: UInt64, _ value: Bytes, _ list: PermissionsID,
+        user: AccountID = 0
     ) -> NodeID {
         let node = tree.create(parent: parent, name: name, hash: hash, value: value, permissions: list)
-        charge(node)
+        charge(node, user: user)
         return node
     }
 
-    /// Counts a node as its owner's.
-    private func charge(_ node: NodeID) {
+    /// Counts a node as its owner's, or as the `user`'s.
+    private func charge(_ node: NodeID, user: AccountID) {
+        if user != 0 { userNodes.insert(node, of: user) }
         let owner = owner(node)
-        accounts.count(owner, .nodes, 1)
-        accounts.count(owner, .memory, cost(node))
-        warnOfUse(owner, .nodes)
-        warnOfUse(owner, .memory)
+        let payer = user == 0 ? owner : user
+        accounts.count(payer, .nodes, 1)
+        accounts.count(payer, .memory, cost(node))
+        warnOfUse(payer, .nodes)
+        warnOfUse(payer, .memory)
         if accounts.table[owner].isEverlasting { return }
         let first = accounts.table[owner].firstOwned
         tree.nodes[node].nextOwned = first
@@ -45,11 +54,13 @@ extension Server {
         accounts.table[owner].firstOwned = node
     }
 
-    /// Counts a node as its owner's no more.
+    /// Counts a node no more.
     private func discharge(_ node: NodeID) {
         let owner = owner(node)
-        accounts.count(owner, .nodes, -1)
-        accounts.count(owner, .memory, -cost(node))
+        let user = userNodes.remove(node)
+        let payer = user == 0 ? owner : user
+        accounts.count(payer, .nodes, -1)
+        accounts.count(payer, .memory, -cost(node))
         if accounts.table[owner].isEverlasting { return }
         let next = tree.nodes[node].nextOwned
         let previous = tree.nodes[node].previousOwned
@@ -63,12 +74,17 @@ extension Server {
 
     /// Creates the request's path below the existing `found`, its last node with a value, and fires its
     /// watches.
-    func createLive(below found: (place: Place, level: Int), _ value: Bytes, creator: DomainID?) {
+    func createLive(
+        below found: (place: Place, level: Int), _ value: Bytes, by connection: Connection
+    ) {
         var node = found.place.node
         for level in found.level + 1...path.depth {
-            let list = permissions.inherited(tree.nodes[node].permissions, creator: creator)
+            let list = permissions.inherited(
+                tree.nodes[node].permissions, creator: connection.creatingDomain)
+            let value = level == path.depth ? value : .empty
             node = path.withName(level) {
-                create(parent: node, $0, path.hash(at: level), level == path.depth ? value : .empty, list)
+                create(
+                    parent: node, $0, path.hash(at: level), value, list, user: connection.creatingUser)
             }
             record(node, path, level)
         }
@@ -77,16 +93,17 @@ extension Server {
 
     /// Gives a node a value and fires the watches of its path.
     func set(_ node: NodeID, _ path: ParsedPath, value: Bytes) {
-        let owner = owner(node)
-        accounts.count(owner, .memory, value.count - Int(tree.nodes[node].valueCount))
+        let payer = payer(node)
+        accounts.count(payer, .memory, value.count - Int(tree.nodes[node].valueCount))
         tree.setValue(node, value)
         record(node, path, path.depth)
-        warnOfUse(owner, .memory)
+        warnOfUse(payer, .memory)
         fire(path, .init(after: tree.nodes[node].permissions, node, tree), isExact: false)
     }
 
     /// Gives a node a permission list, to which it takes over one reference, and fires the watches of its
-    /// path. A special node's fire none: they tell of domains, not of permissions.
+    /// path. A special node's fire none: they tell of domains, not of permissions. A node that is given to
+    /// another owner is no user's any more.
     func set(_ node: NodeID, _ path: ParsedPath, permissions list: PermissionsID) {
         let before = tree.nodes[node].permissions
         if isSpecial(node) {
@@ -94,10 +111,12 @@ extension Server {
             return record(node, path, path.depth)
         }
         permissions.retain(before)
+        let isGiven = permissions.owner(before) != permissions.owner(list)
+        let user = isGiven ? 0 : userNodes.user(of: node)
         discharge(node)
         tree.setPermissions(node, list)
         record(node, path, path.depth)
-        charge(node)
+        charge(node, user: user)
         fire(path, .init(after: list, before: before, node, tree), isExact: false)
         permissions.release(before)
     }

@@ -34,7 +34,7 @@ extension Server {
             ("quota", "[set <name> <val>|<domid>|max [-r]]"),
             ("quota-soft", "[set <name> <val>]"),
             ("reload", ""),
-            ("explain", "<domid>|u<uid> <operation> [<path>]"),
+            ("explain", "<domid>|u<uid> <operation> [<path>|<command>]"),
             ("help", ""),
         ]
     }

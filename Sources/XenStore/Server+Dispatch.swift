@@ -8,9 +8,9 @@ extension Server {
     @inline(__always) func mayProceed(_ connection: Connection) -> Bool {
         if connection.isBroken || connection.isHeld { return false }
         if connection.unsentCount >= Self.outputMark { return false }
-        if connection.isPrivileged { return true }
-        if connection.unsentCount > 0 && isMemoryScarce(connection) { return false }
-        return isWithinQuotas(connection)
+        // No reply is outstanding where nothing is unsent.
+        if connection.isPrivileged || connection.unsentCount == 0 { return true }
+        return !isMemoryScarce(connection) && isWithinQuotas(connection)
     }
 
     /// Unread output stops an unprivileged peer's requests (specification, section E, "outstanding" and
@@ -20,7 +20,7 @@ extension Server {
         if outstanding != 0 && connection.replyEnds.count >= Int(outstanding) { return false }
         let memory = accounts.limit(connection.account, .memory)
         let used = accounts.table[connection.account].memory.now
-        return memory == 0 || connection.unsentCount == 0 || used <= Int(memory)
+        return memory == 0 || used <= Int(memory)
     }
 
     /// Carries out the complete requests at the start of `bytes`, in order, and answers how many bytes they

@@ -17,6 +17,8 @@ extension Server {
         let domain = try domainID(strings[0])
         guard let gfn = strings[1].decimal64, let port = strings[2].decimal, port != 0 else { throw .inval }
         if !world.hasHypervisor { throw .inval }
+        // As in `release`.
+        if !request.connection.isPrivileged && domain == request.connection.home { throw .inval }
         try attach(domain, gfn: gfn, port: port)
         replyOK(request)
     }

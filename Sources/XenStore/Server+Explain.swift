@@ -38,8 +38,8 @@ extension Server {
     /// and what would have to change. Nothing happens, and nobody notices.
     ///
     /// `subject` is a domain, by its ring, or a socket's user (with its group). `operation` and `path` are as
-    /// a person writes them; `path` is empty for what is not about a node. Throws EINVAL for an operation
-    /// that there is none of, and for a path that is none.
+    /// a person writes them; `path` is empty for what is not about a node, and CONTROL's is its command.
+    /// Throws EINVAL for an operation that there is none of, and for a path that is none.
     public func explain(
         _ subject: Subject, peer: SocketPeer = SocketPeer(), _ operation: Span<UInt8>, _ path: Span<UInt8>
     ) throws(ErrorName) -> [UInt8] {
@@ -69,8 +69,12 @@ extension Server {
             text.add("\n")
             explainNode(connection, found, right, &text)
         } else {
+            if found.type == .control && !path.isEmpty {
+                text.add(" ")
+                path.withBytes { text.add(printable: $0) }
+            }
             text.add("\n")
-            explainPrivilege(connection, found, &text)
+            path.withBytes { explainPrivilege(connection, found, command: $0, &text) }
         }
         return text.bytes
     }
@@ -99,10 +103,12 @@ extension Server {
     }
 
     private func explainPrivilege(
-        _ connection: Connection, _ operation: ExplainedOperation, _ text: inout Line
+        _ connection: Connection, _ operation: ExplainedOperation, command: Bytes, _ text: inout Line
     ) {
+        let hasCommand = operation.type == .control && !command.isEmpty
         let verdict = explainPolicies(
-            connection, operation.type.rawValue, operation.type.rawValue, level: nil, before: 0, &text)
+            connection, operation.type.rawValue, operation.type.rawValue, level: nil, before: 0,
+            arguments: hasCommand ? [command.raw] : [], &text)
         switch verdict {
         case .deny(let error): conclude(&text, error)
         case .grant: conclude(&text, nil)
@@ -179,13 +185,14 @@ extension Server {
     /// nil: it has none.
     private func explainPolicies(
         _ connection: Connection, _ operation: UInt32, _ request: UInt32, level: Int?,
-        before: PermissionsID, _ text: inout Line
+        before: PermissionsID, arguments: [UnsafeRawBufferPointer] = [], _ text: inout Line
     ) -> PolicyVerdict {
         var question = PolicyQuestion(
             operation: operation, request: request, now: now, subject: subject(of: connection))
         question.isDryRun = true
         question.wantsReason = true
         question.nodeExists = before != 0
+        question.arguments = arguments
         var together = PolicyVerdict.abstain
         for policy in policies.all where policy.decides >> UInt64(operation) & 1 != 0 {
             let verdict =

@@ -182,15 +182,9 @@ extension Server {
         switch (found.level == path.depth, view) {
         case (true, 0): set(found.place.node, path, value: value)
         case (true, _): transactions.setValue(view, path, found.place, value)
-        case (false, 0): createLive(below: found, value, creator: creator(connection))
-        case (false, _): transactions.create(view, path, found, value, creator: creator(connection))
+        case (false, 0): createLive(below: found, value, by: connection)
+        case (false, _): transactions.create(view, path, found, value, creator: connection.creatingDomain)
         }
-    }
-
-    /// The domain that becomes the owner of what the connection creates; nil: the parent's owner does.
-    func creator(_ connection: Connection) -> DomainID? {
-        guard !connection.isPrivileged, case .domain(let domain) = connection.subject else { return nil }
-        return domain
     }
 
     /// The quotas that a write has to keep.
@@ -242,7 +236,7 @@ extension Server {
 
     private func removeInTransaction(_ request: Request, _ place: Place) {
         let view = request.view
-        if let owner = creator(request.connection) {
+        if let owner = request.connection.creatingDomain {
             transactions.table[view].nodesDelta -= transactions.countOwned(view, place, by: owner)
         }
         transactions.remove(view, path, place)

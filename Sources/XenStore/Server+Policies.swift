@@ -182,7 +182,7 @@ extension Server {
         _ intention: Intention, _ isAllowed: Bool
     ) throws(ErrorName) -> Bool {
         if found.place.isNone { return false }
-        let list = permissions.inherited(above, creator: creator(request.connection))
+        let list = permissions.inherited(above, creator: request.connection.creatingDomain)
         defer { permissions.release(list) }
         var areGranted = true
         let question = question(PolicyOperation.create, request)
@@ -277,7 +277,7 @@ extension Server {
         question.nodeExists = node != 0
         if node != 0 { question.before = permissions.raw(tree.nodes[node].permissions) }
         policies.ends.removeAll(keepingCapacity: true)
-        for component in eventPath.components.dropFirst() { policies.ends.append(component.end) }
+        for level in 0..<eventPath.depth { policies.ends.append(eventPath.components[level + 1].end) }
         let asked = type == .setPermissions ? permissionsAsked(request.payload.dropFirst(end + 1)) : []
         policies.ends.withUnsafeBufferPointer { ends in
             question.componentEnds = ends

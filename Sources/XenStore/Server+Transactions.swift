@@ -92,12 +92,12 @@ extension Server {
         }
         connection.conflicts = 0
         tree.generation += 1
-        apply(transaction)
+        apply(transaction, by: connection)
     }
 
     /// Carries the changes over: removals first, in their order, then what was created and changed, in the
     /// order of the first change.
-    private func apply(_ transaction: TransactionID) {
+    private func apply(_ transaction: TransactionID, by connection: Connection) {
         let entries = transactions.entries
         var removed: [EntryID] = []
         var changed: [EntryID] = []
@@ -112,7 +112,11 @@ extension Server {
         // One below another that was removed later may be gone with it already.
         for entry in removed where !tree.nodes[entries[entry].base].isDead { removeLive(entries[entry].base) }
         for entry in changed {
-            if entries[entry].state == .changed { applyChange(entry) } else { applyCreation(entry) }
+            if entries[entry].state == .changed {
+                applyChange(entry)
+            } else {
+                applyCreation(entry, by: connection)
+            }
         }
     }
 
@@ -132,7 +136,7 @@ extension Server {
         }
     }
 
-    private func applyCreation(_ entry: EntryID) {
+    private func applyCreation(_ entry: EntryID, by connection: Connection) {
         let entries = transactions.entries
         let above = entries[entry].parent
         // A parent that was created anew after this one is not live yet: this went with the parent before it.
@@ -141,7 +145,9 @@ extension Server {
         let list = entries[entry].permissions
         permissions.retain(list)
         let value = bytes.bytes(entries[entry].value, Int(entries[entry].valueCount))
-        let node = create(parent: parent, transactions.name(entry), entries[entry].hash, value, list)
+        let node = create(
+            parent: parent, transactions.name(entry), entries[entry].hash, value, list,
+            user: connection.creatingUser)
         transactions.entries[entry].live = node
         if entries[entry].isImplicit && !commits.isRecording { return }
         loadEventPath(node)

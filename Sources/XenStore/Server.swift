@@ -58,9 +58,10 @@ public final class Server {
     let transactions: Transactions
     let watches: Watches
     let accounts: Accounts
+    let userNodes = UserNodes()
     @exclusivity(unchecked) var connections: [Connection?] = []
     private var freeConnections: [UInt32] = []
-    @exclusivity(unchecked) private var changed: [UInt32] = []
+    @exclusivity(unchecked) private var changed = ReusedList<UInt32>()
     @exclusivity(unchecked) private var changedNext = 0
     @exclusivity(unchecked) var now: UInt64 = 0
     /// The path of the request at hand, and that of a change that is not the request's own path.
@@ -122,6 +123,7 @@ public final class Server {
 
     deinit {
         bytes.destroy()
+        userNodes.destroy()
     }
 
     /// `/tool/xenstored` and the special nodes (specification, section A, "Nodes at start").
@@ -253,19 +255,20 @@ public final class Server {
     /// Bytes that may be sent now.
     public func outputCount(_ id: ConnectionID) -> Int { self[id].sendableCount }
 
+    // Not generic: the host could not have that compiled for what it makes of the bytes.
     /// Calls `body` with the bytes that may be sent now, in their order.
-    public func withOutput<Result>(_ id: ConnectionID, _ body: (Span<UInt8>) -> Result) -> Result {
+    public func withOutput(_ id: ConnectionID, _ body: (Span<UInt8>) -> Void) {
         let connection = self[id]
-        return connection.withUnsent(connection.sendableCount, body)
+        connection.withUnsent(connection.sendableCount, body)
     }
 
     /// Bytes that are queued, those too that must not reach the peer before `isFinal`.
     public func queuedCount(_ id: ConnectionID) -> Int { self[id].unsentCount }
 
     /// As `withOutput`, with all that is queued.
-    public func withQueued<Result>(_ id: ConnectionID, _ body: (Span<UInt8>) -> Result) -> Result {
+    public func withQueued(_ id: ConnectionID, _ body: (Span<UInt8>) -> Void) {
         let connection = self[id]
-        return connection.withUnsent(connection.unsentCount, body)
+        connection.withUnsent(connection.unsentCount, body)
     }
 
     /// The first `count` of the bytes to send have been sent.
@@ -292,7 +295,7 @@ public final class Server {
                 return ConnectionID(rawValue: id)
             }
         }
-        changed.removeAll(keepingCapacity: changed.capacity <= 4096)
+        changed.removeAll(keeping: 4096)
         changedNext = 0
         return nil
     }

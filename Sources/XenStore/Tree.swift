@@ -95,18 +95,20 @@ final class Tree {
     /// Whether the node's names, from its own up to the root's, are those of the path's first `level`
     /// components.
     @inline(__always) func isNamed(_ id: NodeID, _ path: ParsedPath, _ level: Int) -> Bool {
-        var node = id
-        var level = level
-        return path.withText { text in
-            while level > 0 {
-                let component = path.components[level]
-                if node == 0 || name(node) != text.slice(Int(component.begin), Int(component.end)) {
-                    return false
-                }
+        path.withPrefix(level) { prefix in
+            var node = id
+            // What is left of the path: in front of a name stands the slash behind the one above.
+            var rest = prefix
+            while node != 0 && node != root {
+                let name = self.name(node)
+                let begin = rest.count - name.count
+                if begin < 0 || rest.dropFirst(begin) != name { return false }
                 node = nodes[node].parent
-                level -= 1
+                if node == 0 { return begin == 0 && path.isSpecial }
+                if begin == 0 || rest[begin - 1] != 0x2F { return false }
+                rest = rest.slice(0, max(begin - 1, 1))
             }
-            return path.isSpecial ? node == 0 : node == root
+            return node == root && rest.count == 1 && rest[0] == 0x2F
         }
     }
 

@@ -10,6 +10,7 @@
 import CLinux
 import Glibc
 import XenStore
+import XenStoreTypes
 
 /// A descriptor of the host's own that the loop waits for.
 protocol EventSource: AnyObject {
@@ -40,7 +41,7 @@ final class EventLoop {
     /// Nil where the sessions end with this process.
     var journal: SessionJournal?
     // Every turn comes by here: checking at run time that nobody else is at these costs more than the rest.
-    @exclusivity(unchecked) private var changedSockets: [ConnectionID] = []
+    @exclusivity(unchecked) private var changedSockets = ReusedList<ConnectionID>()
     @exclusivity(unchecked) private var sources: [any EventSource] = []
     @exclusivity(unchecked) private var closuresSeen: UInt64 = 0
     @exclusivity(unchecked) private var stopping = false
@@ -137,8 +138,8 @@ final class EventLoop {
             journal.record()
         }
         server.commit()
-        for connection in changedSockets { sockets.settle(connection) }
-        changedSockets.removeAll(keepingCapacity: true)
+        for index in 0..<changedSockets.count { sockets.settle(changedSockets[index]) }
+        changedSockets.removeAll()
         rings?.endTurn()
     }
 

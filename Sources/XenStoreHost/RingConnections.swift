@@ -34,9 +34,9 @@ final class RingConnections: EventSource {
     // Every request comes by here: checking at run time that nobody else is at these costs more than the
     // rest.
     /// Those to be served now; empty but within `beginTurn` and `ready`.
-    @exclusivity(unchecked) private var pending: [Ring] = []
-    @exclusivity(unchecked) private var touched: [Ring] = []
-    @exclusivity(unchecked) private var staged: [Ring] = []
+    @exclusivity(unchecked) private var pending = ReusedList<ConnectionID>()
+    @exclusivity(unchecked) private var touched = ReusedList<ConnectionID>()
+    @exclusivity(unchecked) private var staged = ReusedList<ConnectionID>()
     /// Never 0, which is the turn of rings that had none.
     @exclusivity(unchecked) private var turn: UInt32 = 1
 
@@ -76,7 +76,7 @@ final class RingConnections: EventSource {
             if port == hypervisor.domainPort {
                 domainsChanged = true
             } else if let ring = rings.ring(at: port) {
-                pending.append(ring)
+                pending.append(ring.connection)
             }
         }
         servePending()
@@ -84,8 +84,10 @@ final class RingConnections: EventSource {
     }
 
     private func servePending() {
-        for ring in pending { serve(ring) }
-        pending.removeAll(keepingCapacity: true)
+        for index in 0..<pending.count {
+            if let ring = rings.ring(of: pending[index]) { serve(ring) }
+        }
+        pending.removeAll()
     }
 
     /// The server says that something has changed about a ring's connection.
@@ -104,7 +106,10 @@ final class RingConnections: EventSource {
 
     /// Records the slot of every ring that the turn concerns.
     func record() {
-        for ring in touched where ring.isAttached && (ring.isActive || ring.slot != nil) {
+        for index in 0..<touched.count {
+            guard let ring = rings.ring(of: touched[index]), ring.isActive || ring.slot != nil else {
+                continue
+            }
             server.recordRing(ring.connection, ring.slot ?? ring.slotAsItStands)
         }
     }
@@ -118,9 +123,9 @@ final class RingConnections: EventSource {
     /// for the next turn, but none for the server.
     func endTurn() {
         publishStaged()
-        for ring in touched {
+        for index in 0..<touched.count {
+            guard let ring = rings.ring(of: touched[index]) else { continue }
             ring.isTouched = false
-            if !ring.isAttached { continue }
             if ring.needsSignal {
                 ring.needsSignal = false
                 rings.signal(ring)
@@ -128,7 +133,7 @@ final class RingConnections: EventSource {
             guard ring.isActive, ring.slot == nil else { continue }
             if hypervisor.isLost(ring.page.page) || hasMore(ring) { rings.schedule(ring) }
         }
-        touched.removeAll(keepingCapacity: true)
+        touched.removeAll()
     }
 
     /// Whether there is work on a ring that is published, which no signal may tell of.
@@ -140,16 +145,16 @@ final class RingConnections: EventSource {
     private func publishStaged() {
         if staged.isEmpty { return }
         var waiting = 0
-        for ring in staged where ring.isAttached {
-            guard let slot = ring.slot else { continue }
+        for index in 0..<staged.count {
+            guard let ring = rings.ring(of: staged[index]), let slot = ring.slot else { continue }
             if server.isFinal(ring.connection) {
                 publish(ring, slot)
             } else {
-                staged[waiting] = ring
+                staged[waiting] = ring.connection
                 waiting += 1
             }
         }
-        staged.removeLast(staged.count - waiting)
+        staged.keepFirst(waiting)
     }
 
     private func publish(_ ring: Ring, _ slot: RingSlot) {
@@ -192,7 +197,7 @@ final class RingConnections: EventSource {
         let slot = ring.slotAsItStands
         ring.slot = slot
         ring.stagedTurn = turn
-        staged.append(ring)
+        staged.append(ring.connection)
         touch(ring)
         return slot
     }
@@ -216,9 +221,10 @@ final class RingConnections: EventSource {
         if ring.sentTurn != turn { (ring.sentTurn, ring.sentCount) = (turn, 0) }
         let produced = ring.slot?.after.produced ?? ring.page.positions.produced
         var offered = 0
-        let outcome = server.withQueued(ring.connection) { bytes in
+        var outcome = RingPage.Outcome.moved(0)
+        server.withQueued(ring.connection) { bytes in
             offered = bytes.count
-            return ring.page.place(bytes, at: produced)
+            outcome = ring.page.place(bytes, at: produced)
         }
         switch outcome {
         case .moved(0): ring.isBlocked = true
@@ -272,6 +278,6 @@ final class RingConnections: EventSource {
     private func touch(_ ring: Ring) {
         if ring.isTouched { return }
         ring.isTouched = true
-        touched.append(ring)
+        touched.append(ring.connection)
     }
 }

@@ -6,7 +6,8 @@
 // Invariants:
 // - A ring is in `byDomain` and `byConnection` from `attach` to `detach`, and its page is mapped so long.
 // - It is in `byPort` while its event channel is bound: always, unless a reattachment has failed.
-// - `scheduled` holds each ring once at most, perhaps some that are detached.
+// - `scheduled` names each ring once at most, by its connection, and perhaps some that are detached: such a
+//   number is nobody's, or another ring's by now, which is then looked at for nothing.
 
 import XenStore
 import XenStoreRing
@@ -74,7 +75,7 @@ final class Rings {
     // rest.
     @exclusivity(unchecked) private var byConnection: [Ring?] = []
     @exclusivity(unchecked) private var byPort: [Ring?] = []
-    @exclusivity(unchecked) private var scheduled: [Ring] = []
+    @exclusivity(unchecked) private var scheduled = ReusedList<ConnectionID>()
 
     init(_ hypervisor: any Hypervisor) { self.hypervisor = hypervisor }
 
@@ -232,15 +233,16 @@ final class Rings {
     func schedule(_ ring: Ring) {
         if ring.isScheduled { return }
         ring.isScheduled = true
-        scheduled.append(ring)
+        scheduled.append(ring.connection)
     }
 
     var hasScheduled: Bool { !scheduled.isEmpty }
 
-    /// Puts those that are scheduled into `rings`, which is empty; nothing is scheduled afterwards.
-    func takeScheduled(_ rings: inout [Ring]) {
+    /// Puts the connections of those that are scheduled into `rings`, which is empty; nothing is scheduled
+    /// afterwards.
+    func takeScheduled(_ rings: inout ReusedList<ConnectionID>) {
         // The two lists take turns, so that none is ever allocated anew.
         swap(&rings, &scheduled)
-        for ring in rings { ring.isScheduled = false }
+        for index in 0..<rings.count { ring(of: rings[index])?.isScheduled = false }
     }
 }

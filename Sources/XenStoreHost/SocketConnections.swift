@@ -142,9 +142,10 @@ final class SocketConnections {
         guard descriptor >= 0, server.outputCount(connection) > 0 else { return }
         slots[index].turn = turn
         var offered = 0
-        let transfer = server.withOutput(connection) { bytes in
+        var transfer = Transfer.wouldBlock
+        server.withOutput(connection) { bytes in
             offered = bytes.count
-            return writeSome(descriptor, bytes)
+            transfer = writeSome(descriptor, bytes)
         }
         switch transfer {
         case .moved(let count):

@@ -79,4 +79,12 @@ open class AccessPolicy {
     open func inherit(from older: AccessPolicy) {}
 
     open func close() {}
+
+    /// All that it decides by, in a form of the module's own, from which its plugin's `compiled` opens an
+    /// instance that decides the same in a kernel. There it is not told of outcomes.
+    ///
+    /// Throws, by the option's place, where the options ask for what no kernel has.
+    open func compile() throws(PluginFailure) -> [UInt8] {
+        throw PluginFailure(text: "it has no compiled form")
+    }
 }

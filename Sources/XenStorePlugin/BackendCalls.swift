@@ -106,10 +106,10 @@ private func flushBackend(
 /// Copies as much of `text` as there is room for. Returns how many bytes that is.
 func copyOut(_ text: String, to place: UnsafeMutablePointer<CChar>?, room: Int) -> Int {
     guard let place else { return 0 }
-    var count = 0
-    for byte in text.utf8.prefix(room) {
-        place[count] = CChar(bitPattern: byte)
-        count += 1
+    var text = text
+    return text.withUTF8 { bytes in
+        let count = min(room, bytes.count)
+        for index in 0..<count { place[index] = CChar(bitPattern: bytes[index]) }
+        return count
     }
-    return count
 }

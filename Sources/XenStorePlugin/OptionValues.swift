@@ -63,12 +63,13 @@ extension PluginOption {
 /// A set of those who may ask.
 public struct SubjectSet: Hashable, Sendable {
     /// May do what the control domain may.
-    private var hasPrivileged = false
+    public var hasPrivileged = false
     /// Domains on their rings, unless privileged.
-    private var hasGuests = false
+    public var hasGuests = false
     /// Sockets' peers that are not privileged.
-    private var hasUsers = false
-    private var domains: [ClosedRange<UInt16>] = []
+    public var hasUsers = false
+    /// Whoever speaks for these.
+    public var domains: [ClosedRange<UInt16>] = []
 
     public init() {}
 

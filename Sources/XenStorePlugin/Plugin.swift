@@ -41,21 +41,59 @@ public struct Plugin: @unchecked Sendable {
         pointer = Self.kept(plugin)
     }
 
+    /// Opens an instance from what another one's `compile` has returned. Fails for bytes that are none of it:
+    /// they may be anything.
+    public typealias CompiledOpening =
+        @Sendable (PluginHost, [UInt8]) throws(PluginFailure) -> AccessPolicy
+
     /// - Parameters:
     ///   - open: a subclass's `init`.
+    ///   - compiled: that of a class that needs neither options nor files, where a kernel can have the module
+    ///     too; nil: it cannot.
     ///   - name: lower-case letters, digits and `-`, at most 64, as the configuration has it.
     ///   - version: one line, as `summary`.
     public init(
-        policy open: @escaping Opening<AccessPolicy>, name: String, version: String, summary: String,
-        options: [OptionDescription]
+        policy open: @escaping Opening<AccessPolicy>, compiled: CompiledOpening? = nil, name: String,
+        version: String, summary: String, options: [OptionDescription]
     ) {
+        let opening = PolicyOpening(open, compiled)
+        let plugin = Self.described(name: name, version: version, summary: summary, options: options)
+        pointer = Self.policy(plugin, policyCalls(isCompilable: compiled != nil), opening)
+    }
+
+    /// What a kernel links of a policy: it is opened from its compiled form only.
+    public init(compiledPolicy open: @escaping CompiledOpening, name: StaticString, version: StaticString) {
+        var plugin = Self.head
+        plugin.name = Self.pointer(name)
+        plugin.version = Self.pointer(version)
+        plugin.summary = Self.pointer("")
+        pointer = Self.policy(plugin, compiledPolicyCalls(), CompiledPolicy(open))
+    }
+
+    /// A text of the program's own, which ends with a NUL.
+    private static func pointer(_ text: StaticString) -> UnsafePointer<CChar> {
+        UnsafeRawPointer(text.utf8Start).assumingMemoryBound(to: CChar.self)
+    }
+
+    private static var head: xenstore_plugin {
+        var plugin = xenstore_plugin()
+        plugin.magic = XENSTORE_PLUGIN_MAGIC
+        plugin.major = UInt16(XENSTORE_PLUGIN_MAJOR)
+        plugin.minor = UInt16(XENSTORE_PLUGIN_MINOR)
+        plugin.size = UInt32(MemoryLayout<xenstore_plugin>.size)
+        return plugin
+    }
+
+    private static func policy(
+        _ plugin: xenstore_plugin, _ calls: xenstore_policy, _ own: AnyObject
+    ) -> UnsafePointer<xenstore_plugin> {
         let policy = UnsafeMutablePointer<xenstore_policy>.allocate(capacity: 1)
-        policy.initialize(to: policyCalls())
-        var plugin = Self.described(name: name, version: version, summary: summary, options: options)
+        policy.initialize(to: calls)
+        var plugin = plugin
         plugin.kind = UInt32(XENSTORE_KIND_POLICY)
         plugin.policy = UnsafePointer(policy)
-        plugin.own = UnsafeRawPointer(Unmanaged.passRetained(PolicyOpening(open)).toOpaque())
-        pointer = Self.kept(plugin)
+        plugin.own = UnsafeRawPointer(Unmanaged.passRetained(own).toOpaque())
+        return kept(plugin)
     }
 
     private static func described(
@@ -68,11 +106,7 @@ public struct Plugin: @unchecked Sendable {
                     name: kept(option.name), fallback: option.fallback.map { kept($0) },
                     meaning: kept(option.meaning)))
         }
-        var plugin = xenstore_plugin()
-        plugin.magic = XENSTORE_PLUGIN_MAGIC
-        plugin.major = UInt16(XENSTORE_PLUGIN_MAJOR)
-        plugin.minor = UInt16(XENSTORE_PLUGIN_MINOR)
-        plugin.size = UInt32(MemoryLayout<xenstore_plugin>.size)
+        var plugin = head
         plugin.name = kept(name)
         plugin.version = kept(version)
         plugin.summary = kept(summary)

@@ -24,6 +24,19 @@ public final class PluginHost: @unchecked Sendable {
         }
     }
 
+    /// The same, for modules that a kernel links too.
+    public func log(_ level: PluginLogLevel, _ line: PlainText) {
+        line.bytes.withUnsafeBufferPointer { bytes in
+            bytes.withMemoryRebound(to: CChar.self) {
+                host.pointee.log(host.pointee.world, level.rawValue, $0.baseAddress, $0.count)
+            }
+        }
+    }
+
+    /// This is no daemon, but a person who wants to know what the module would decide: open nothing for
+    /// writing. All questions are dry runs.
+    public var isTrial: Bool { host.pointee.is_trial != 0 }
+
     /// Nanoseconds of a clock that never goes back.
     public var clock: UInt64 { host.pointee.clock(host.pointee.world) }
 

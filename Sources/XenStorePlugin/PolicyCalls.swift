@@ -6,13 +6,47 @@ import CXenStorePlugin
 
 final class PolicyOpening {
     let open: Plugin.Opening<AccessPolicy>
-    init(_ open: @escaping Plugin.Opening<AccessPolicy>) { self.open = open }
+    let compiled: Plugin.CompiledOpening?
+
+    init(_ open: @escaping Plugin.Opening<AccessPolicy>, _ compiled: Plugin.CompiledOpening?) {
+        self.open = open
+        self.compiled = compiled
+    }
 }
 
-func policyCalls() -> xenstore_policy {
+/// The calls of a policy that reads options and files; `isCompilable`: it can be had in a kernel as well.
+func policyCalls(isCompilable: Bool) -> xenstore_policy {
+    var calls = askingCalls()
+    calls.open = openPolicy
+    calls.observe = showPolicy
+    if isCompilable {
+        calls.compile = compilePolicy
+        calls.open_compiled = {
+            let own = $0?.pointee.own.map { Unmanaged<PolicyOpening>.fromOpaque($0).takeUnretainedValue() }
+            return openCompiled(own?.compiled, $1, $2, $3)
+        }
+    }
+    return calls
+}
+
+/// Those of one that is opened from its compiled form and from nothing else. It is not told of outcomes.
+func compiledPolicyCalls() -> xenstore_policy {
+    var calls = askingCalls()
+    calls.open_compiled = {
+        let own = $0?.pointee.own.map { Unmanaged<CompiledPolicy>.fromOpaque($0).takeUnretainedValue() }
+        return openCompiled(own?.open, $1, $2, $3)
+    }
+    return calls
+}
+
+final class CompiledPolicy {
+    let open: Plugin.CompiledOpening
+    init(_ open: @escaping Plugin.CompiledOpening) { self.open = open }
+}
+
+private func askingCalls() -> xenstore_policy {
     var calls = xenstore_policy()
     calls.size = UInt32(MemoryLayout<xenstore_policy>.size)
-    calls.open = openPolicy
     calls.interest = { instance, interest in
         guard let interest else { return }
         let wanted = policy(instance).interest
@@ -22,7 +56,6 @@ func policyCalls() -> xenstore_policy {
     }
     calls.decide = decideByPolicy
     calls.close = closePolicy
-    calls.observe = showPolicy
     calls.ended = { policy($0).ended(domain: $1) }
     calls.inherit = { policy($0).inherit(from: policy($1)) }
     return calls
@@ -49,6 +82,33 @@ private func openPolicy(
     }
 }
 
+private func openCompiled(
+    _ open: Plugin.CompiledOpening?, _ host: UnsafePointer<xenstore_host>?, _ form: xenstore_bytes,
+    _ failure: UnsafeMutablePointer<xenstore_failure>?
+) -> UnsafeMutableRawPointer? {
+    guard let open, let host else { return nil }
+    do throws(PluginFailure) {
+        let bytes = Array(UnsafeRawBufferPointer(start: form.start, count: form.count))
+        return Unmanaged.passRetained(try open(PluginHost(host), bytes)).toOpaque()
+    } catch {
+        _ = error.fill(failure)
+        return nil
+    }
+}
+
+private func compilePolicy(
+    _ instance: UnsafeMutableRawPointer?, _ put: xenstore_put?, _ receiver: UnsafeMutableRawPointer?,
+    _ failure: UnsafeMutablePointer<xenstore_failure>?
+) -> Int32 {
+    do throws(PluginFailure) {
+        let form = try policy(instance).compile()
+        form.withUnsafeBufferPointer { put?(receiver, $0.baseAddress, $0.count) }
+        return 0
+    } catch {
+        return error.fill(failure)
+    }
+}
+
 private func decideByPolicy(
     _ instance: UnsafeMutableRawPointer?, _ question: UnsafePointer<xenstore_question>?,
     _ answer: UnsafeMutablePointer<xenstore_answer>?
@@ -60,7 +120,7 @@ private func decideByPolicy(
         do throws(PluginFailure) {
             return code(try policy.decide(shown), answer)
         } catch {
-            policy.host.log(.error, error.reason)
+            policy.host.log(.error, error.text)
             return -1
         }
     }

@@ -88,9 +88,14 @@ public struct PolicyQuestion {
     public var secondObject: UInt16? { Self.domain(question.pointee.second_object) }
 
     /// Says which rule decided, with its file and line, where a person asks; else costs nothing.
-    public func because(_ reason: @autoclosure () -> String) {
+    public func because(_ reason: @autoclosure () -> String) { because(PlainText(reason())) }
+
+    /// The same, for modules that a kernel links too.
+    public func because(_ reason: @autoclosure () -> PlainText) {
         guard let answer, let place = answer.pointee.reason, answer.pointee.room > 0 else { return }
-        let count = copyOut(reason(), to: place, room: answer.pointee.room - 1)
+        let bytes = reason().bytes
+        let count = min(bytes.count, answer.pointee.room - 1)
+        for index in 0..<count { place[index] = CChar(bitPattern: bytes[index]) }
         place[count] = 0
     }
 

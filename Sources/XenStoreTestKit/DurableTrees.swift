@@ -27,7 +27,7 @@ extension DurableSimulation {
         func ask(_ type: MessageType, _ path: String) -> Message {
             server.receive(reader, Message(type, [UInt8](strings: [path])).bytes.span)
             // Whatever it waits for: nobody else is told.
-            var bytes = server.withQueued(reader) { [UInt8](copying: $0) }
+            var bytes = server.queued(reader)
             server.sent(reader, bytes.count)
             return Message.take(from: &bytes)!
         }

@@ -184,7 +184,7 @@ extension DurableSimulation {
     private func place(_ ring: Ring) throws {
         if ring.slot?.isRestarted == true || server.queuedCount(ring.connection) == 0 { return }
         let produced = ring.slot?.after.produced ?? ring.page.positions.produced
-        let outcome = server.withQueued(ring.connection) { ring.page.place($0, at: produced) }
+        let outcome = ring.page.place(server.queued(ring.connection).span, at: produced)
         guard case .moved(let count) = outcome else {
             throw disagreement("domain \(ring.peer.ring!): its ring is broken")
         }
@@ -258,7 +258,7 @@ extension DurableSimulation {
     private func deliver() throws {
         for peer in peers where peer.ring == nil && !peer.isAsleep {
             guard let id = peer.id, server.outputCount(id) > 0 else { continue }
-            let bytes = server.withOutput(id) { [UInt8](copying: $0) }
+            let bytes = server.output(id)
             sent(bytes.count, by: peer)
             server.sent(id, bytes.count)
             try compare()
@@ -303,7 +303,7 @@ extension DurableSimulation {
             guard total >= known else {
                 throw disagreement("\(peer.subject): \(total) bytes queued instead of \(known)")
             }
-            var bytes = server.withQueued(id) { Array([UInt8](copying: $0).dropFirst(known)) }
+            var bytes = Array(server.queued(id).dropFirst(known))
             var messages: [Message] = []
             while let message = Message.take(from: &bytes) { messages.append(message) }
             var rest = messages[...]

@@ -42,6 +42,7 @@ public struct PolicyConformance {
         try answers(interest.decides)
         try dryRuns(interest.decides)
         try inheriting(interest.decides)
+        try compiled(interest.decides)
         try costOfLength(interest.decides)
         try costOfHistory(interest.decides)
     }
@@ -191,6 +192,48 @@ public struct PolicyConformance {
         }
     }
 
+    /// What is opened from the compiled form says the same, with the same reasons. Where the options are for
+    /// the daemon only, there is no such form.
+    private func compiled(_ operations: UInt64) throws(PolicyFault) {
+        let policy = try open()
+        defer { policy.close() }
+        guard let form = try policy.compile() else { return }
+        progress("\(questions) questions to the compiled form")
+        let other = try TriedPolicy(module, compiled: form)
+        defer { other.close() }
+        var series = PolicySeries(seed: seed ^ 5, operations)
+        for number in 0..<questions {
+            let question = series.next()
+            let answer = try check(policy, question, number, room: 300)
+            let second = try check(other, question, number, room: 300)
+            if !answer.decidesAs(second) || answer.reason != second.reason {
+                throw fault("question \(number), \(question): \(answer), but compiled \(second)")
+            }
+        }
+        try damaged(form)
+    }
+
+    /// Forms that are cut short, too long or changed somewhere are refused with a reason, or are others.
+    private func damaged(_ form: [UInt8]) throws(PolicyFault) {
+        progress("damaged compiled forms")
+        for count in 0..<form.count {
+            if TriedPolicy.opens(module, Array(form[..<count])) == .opened {
+                throw fault("it opens the first \(count) bytes of its compiled form, of \(form.count)")
+            }
+        }
+        if TriedPolicy.opens(module, form + [0]) == .opened { throw fault("it opens more than its form") }
+        var random = SplitMix64(seed: seed ^ 6)
+        for number in 0..<questions {
+            var changed = form
+            for _ in 0...random.below(3) {
+                changed[random.below(form.count)] = UInt8(truncatingIfNeeded: random.next())
+            }
+            if TriedPolicy.opens(module, changed) == .silent {
+                throw fault("changed form \(number): it refuses it without a reason")
+            }
+        }
+    }
+
     // MARK: Cost
 
     /// A path of a thousand names costs at most two hundred times what one of ten does.
@@ -242,116 +285,5 @@ public struct PolicyConformance {
 extension PolicyAnswer {
     fileprivate func decidesAs(_ other: PolicyAnswer) -> Bool {
         (verdict, error, delay) == (other.verdict, other.error, other.delay)
-    }
-}
-
-/// Nanoseconds.
-private func clock(_ which: clockid_t) -> UInt64 {
-    var time = timespec()
-    clock_gettime(which, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-}
-
-private func wallClock() -> UInt64 { clock(CLOCK_MONOTONIC) }
-
-/// An instance of a policy, asked as the daemon would ask it.
-private final class TriedPolicy {
-    private let calls: xenstore_policy
-    private let host = UnsafeMutablePointer<xenstore_host>.allocate(capacity: 1)
-    private var instance: UnsafeMutableRawPointer?
-    private let name: UnsafePointer<CChar>?
-
-    init(_ module: Module, _ options: [ModuleOption], in directory: String) throws(PolicyFault) {
-        guard let calls = module.policy, let open = calls.open else {
-            throw PolicyFault("\(module.name) is no access policy")
-        }
-        self.calls = calls
-        name = module.plugin.pointee.name
-        var door = xenstore_host()
-        door.size = UInt32(MemoryLayout<xenstore_host>.size)
-        door.log = { _, _, _, _ in }
-        door.clock = { _ in wallClock() }
-        door.committed = { _, _ in }
-        host.initialize(to: door)
-        var template = Array("\(directory)/policy.XXXXXX".utf8CString)
-        guard mkdtemp(&template) != nil else { throw PolicyFault("cannot make a directory in \(directory)") }
-        let own = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
-        let placed = options.map { option in
-            var placed = option
-            let parts = option.value.value.split(separator: "@DIR@", omittingEmptySubsequences: false)
-            placed.value.value = parts.joined(separator: own)
-            return placed
-        }
-        var failure = xenstore_failure()
-        instance = withOptions(placed) { open(module.plugin, host, $0.baseAddress, $0.count, &failure) }
-        if instance == nil {
-            let reason = withUnsafeBytes(of: failure.reason) { $0.prefix { $0 != 0 }.map { $0 } }
-            throw PolicyFault("it does not open: \(String(decoding: reason, as: UTF8.self))")
-        }
-    }
-
-    deinit {
-        close()
-        host.deallocate()
-    }
-
-    var interest: xenstore_interest {
-        var interest = xenstore_interest()
-        interest.size = UInt32(MemoryLayout<xenstore_interest>.size)
-        calls.interest?(instance, &interest)
-        return interest
-    }
-
-    /// Nil: it wrote beyond the room that its reason has, or left that without an end. 0: it has none.
-    func decide(_ question: TriedQuestion, room: Int = 0) -> PolicyAnswer? {
-        var answer = xenstore_answer()
-        answer.size = UInt32(MemoryLayout<xenstore_answer>.size)
-        var bytes = [CChar](repeating: 0x5A, count: room + 16)
-        if room > 0 { bytes[0] = 0 }
-        let verdict = bytes.withUnsafeMutableBufferPointer { bytes in
-            if room > 0 {
-                answer.reason = bytes.baseAddress
-                answer.room = room
-            }
-            return question.lend { calls.decide?(instance, $0, &answer) ?? -1 }
-        }
-        let isWhole = bytes[room...].allSatisfy { $0 == 0x5A } && (room == 0 || bytes[..<room].contains(0))
-        if !isWhole { return nil }
-        let reason = bytes[..<room].prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-        return PolicyAnswer(
-            verdict: verdict, error: answer.error, delay: answer.delay,
-            reason: String(decoding: reason, as: UTF8.self))
-    }
-
-    /// Nanoseconds of CPU time, the least of some tries.
-    func cost(of question: TriedQuestion) -> UInt64 {
-        var answer = xenstore_answer()
-        answer.size = UInt32(MemoryLayout<xenstore_answer>.size)
-        return question.lend { lent in
-            var least = UInt64.max
-            for _ in 0..<10 {
-                let start = clock(CLOCK_THREAD_CPUTIME_ID)
-                for _ in 0..<20 { _ = calls.decide?(instance, lent, &answer) }
-                least = min(least, (clock(CLOCK_THREAD_CPUTIME_ID) - start) / 20)
-            }
-            return least
-        }
-    }
-
-    func observe(_ question: TriedQuestion, error: Int32, verdict: Int, by own: Bool) {
-        var outcome = xenstore_outcome()
-        outcome.size = UInt32(MemoryLayout<xenstore_outcome>.size)
-        outcome.error = error
-        outcome.verdict = UInt32(verdict)
-        outcome.policy = own ? name : nil
-        question.lend { calls.observe?(instance, $0, &outcome) }
-    }
-
-    func ended(_ domain: UInt16) { calls.ended?(instance, domain) }
-    func inherit(from older: TriedPolicy) { calls.inherit?(instance, older.instance) }
-
-    func close() {
-        if let instance { calls.close?(instance) }
-        instance = nil
     }
 }

@@ -4,7 +4,7 @@ import AppendLogStore
 import AuditTrail
 import MemoryStore
 import PathRulesFile
-import RateLimit
+import RateLimitOptions
 import TypeLabelsFile
 import XenStoreHost
 

@@ -35,7 +35,7 @@ struct ExplainCommand: ParsableCommand {
     @Argument(help: "read, directory, get-perms, write, mkdir, rm, set-perms, watch, control, ...")
     var operation: String
 
-    @Argument(help: "The node's path, where the operation has one.")
+    @Argument(help: "The node's path, where the operation has one; the command of a control.")
     var path: String = ""
 
     func validate() throws {

@@ -10,7 +10,7 @@ import AuditTrail
 import Glibc
 import MemoryStore
 import PathRulesFile
-import RateLimit
+import RateLimitOptions
 import TypeLabelsFile
 import XenStore
 import XenStoreHost
@@ -177,6 +177,9 @@ struct XenstoredCommand: ParsableCommand {
         BuiltInModule($0.pointer)
     }
 
+    /// The policies that the stub domain's kernel has (stubdom/Sources/Policies.swift).
+    static let linkedIntoKernel = ["path-rules", "type-labels", "rate-limit"]
+
     private static let limit = OptionValue.number(in: 0...UInt32.max)
 }
 
@@ -200,7 +203,8 @@ extension XenstoredCommand {
             let search = ModuleSearch(options, builtIn: builtIn)
             for policy in options.configuration.policies { _ = try policy.find(search) }
             if let file = command.compiledFile {
-                try writeNew(file, try options.kernelConfiguration().compiled)
+                let kernel = try options.kernelConfiguration(search, linked: linkedIntoKernel)
+                try writeNew(file, kernel.compiled)
                 return 0
             }
             guard command.checkConfiguration else { return runDaemon(options, builtIn: builtIn) }

@@ -79,9 +79,9 @@ import XenStoreTestKit
 
     @Test(arguments: [
         (["MAGIC=0x12345678"], "its magic number is 0x12345678, expected 0x47505358: it is no such module"),
-        (["MAJOR=2"], "it is made for interface 2.0, expected 1.0"),
-        (["MAJOR=0", "MINOR=9"], "it is made for interface 0.9, expected 1.0"),
-        (["MINOR=1"], "it is made for interface 1.1, expected 1.0"),
+        (["MAJOR=2"], "it is made for interface 2.1, expected 1.1"),
+        (["MAJOR=0", "MINOR=9"], "it is made for interface 0.9, expected 1.1"),
+        (["MINOR=2"], "it is made for interface 1.2, expected 1.1"),
         (["SIZE=72"], "its struct xenstore_plugin has 72 bytes, expected at least 80"),
         (["SIZE=0"], "its struct xenstore_plugin has 0 bytes, expected at least 80"),
         (["CALLS_SIZE=56"], "its struct xenstore_backend has 56 bytes, expected at least 64"),

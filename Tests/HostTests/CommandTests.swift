@@ -72,6 +72,40 @@ import XenStoreTestKit
         #expect(lost.errors.contains("cannot write \(directory)/none/blob"), "\(lost.errors)")
     }
 
+    /// Policies go into it with what their files say; what no kernel has is refused by its place.
+    @Test func policiesAreCompiled() throws {
+        var template = Array("/tmp/xenstored-test-XXXXXX".utf8CString)
+        let directory = String(cString: try #require(mkdtemp(&template)))
+        let (file, blob) = ("\(directory)/c.yaml", "\(directory)/blob")
+        defer { for path in [file, blob] { unlink(path) } }
+        defer { rmdir(directory) }
+        func compile(_ module: String, _ options: String) throws -> Outcome {
+            try "policies:\n  - module: \(module)\n    options: {\(options)}\n".write(
+                toFile: file, atomically: false, encoding: .utf8)
+            return try run(["--config", file, "--compile-config", blob])
+        }
+        let rules = "\(packageRoot)/config/policies/hardened-guests.yaml"
+        let outcome = try compile("path-rules", "file: \"\(rules)\"")
+        #expect(outcome == Outcome(status: 0, output: "", errors: ""))
+        let kernel = try KernelConfiguration(compiled: try wholeFile(blob).span)
+        #expect(kernel.policies.map(\.module) == [Array("path-rules".utf8)])
+        let text = String(decoding: kernel.policies[0].form, as: UTF8.self)
+        #expect(text.contains("rule own-home (\(rules):"))
+        unlink(blob)
+        let refusals = [
+            ("audit-trail", "path: /tmp/x", "2:13: found the module \"audit-trail\" (built in), expected one"),
+            ("path-rules", "mode: record, record-to: /tmp/x", "3:21: found \"record\", expected enforce"),
+            ("path-rules", "mode: non", "3:21: found \"non\", expected enforce, permissive or record"),
+            ("type-labels", "file: none", "\(directory)/none: "),
+        ]
+        for (module, options, reason) in refusals {
+            let refused = try compile(module, options)
+            #expect(refused.status == 2)
+            #expect(refused.errors.contains(reason), "\(refused.errors)")
+            #expect(access(blob, F_OK) != 0)
+        }
+    }
+
     @Test func theShippedFilesAreOK() throws {
         for file in ["config/xenstored.yaml", "config/demo.yaml", "config/stubdom.yaml"] {
             let outcome = try run(["--check-config", "--config", file])
@@ -100,7 +134,7 @@ import XenStoreTestKit
         #expect(listed.output.hasPrefix("memory          1.0     backend  Keeps nothing"))
         let described = try run(["--describe-module", "memory", "--config", "/dev/null"])
         #expect(described.status == 0 && described.errors == "")
-        #expect(described.output.hasPrefix("name: memory\nversion: 1.0\ninterface: 1.0\n"))
+        #expect(described.output.hasPrefix("name: memory\nversion: 1.0\ninterface: 1.1\n"))
         let missing = try run(["--describe-module=memroy", "--config", "/dev/null"])
         #expect(missing.status == 2 && missing.output == "")
         #expect(missing.errors.hasPrefix("found no module \"memroy\" (did you mean \"memory\"?), expected "))

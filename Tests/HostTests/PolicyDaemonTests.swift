@@ -83,6 +83,8 @@ private let denySecret = """
         let explained = answer(it.socket, .control, words) ?? ""
         #expect(explained.contains("policy path-rules: denies with EBUSY (rule secret (\(it.directory.path)"))
         #expect(explained.contains("/rules.yaml:2))"))
+        let command = answer(it.socket, .control, "explain\u{0}0\u{0}control\u{0}check\u{0}") ?? ""
+        #expect(command.hasPrefix("domain 0 (privileged) control check\n"), "\(command)")
         #expect(it.daemon.stop() == 0)
     }
 
@@ -246,6 +248,30 @@ extension CommandTests {
         #expect(outcome.errors.hasPrefix("\(scratch.path)/\(errors)"), "\(outcome.errors)")
     }
 
+    /// Nobody does anything, so there is nothing to write: not the trail, and no recorded rules.
+    @Test func explainOpensNothingForWriting() throws {
+        let scratch = TestDirectory()
+        let rules = """
+            rules:
+              - {name: look, effect: grant, subjects: user, operations: CONTROL, commands: check}
+            """
+        try rules.write(toFile: scratch / "rules.yaml", atomically: false, encoding: .utf8)
+        let text = """
+            policies:
+              - {module: audit-trail, options: {path: \(scratch / "trail")}}
+              - {module: path-rules, options: {file: rules.yaml}}
+              - {module: path-rules, options: {file: rules.yaml, mode: record, record-to: seen.yaml}}
+            """
+        try text.write(toFile: scratch / "x.yaml", atomically: false, encoding: .utf8)
+        let look = try run(["explain", "--config", scratch / "x.yaml", "--uid", "1000", "control", "check"])
+        #expect(look.output.contains("policy path-rules: grants (rule look ("), "\(look.output)")
+        #expect(look.output.hasSuffix("answer: granted, whatever the node's permissions are\n"))
+        let other = try run(["explain", "--config", scratch / "x.yaml", "--uid", "1000", "control", "quota"])
+        #expect(other.output.contains("abstains (no rule matches)"), "\(other.output)")
+        let names = try FileManager.default.contentsOfDirectory(atPath: scratch.path).sorted()
+        #expect(names == ["rules.yaml", "x.yaml"])
+    }
+
     @Test func explainNamesTheRuleOrSaysThatPermissionsDecide() throws {
         let scratch = TestDirectory()
         let file = scratch / "x.yaml"
@@ -266,7 +292,8 @@ extension CommandTests {
         let user = try run(["explain", "--config", file, "--uid", "1000", "read", "/"])
         #expect(user.output.hasSuffix("answer: EACCES, since no policy grants it to a socket's user\n"))
         for wrong in [
-            ["write", "/x"], ["--domain", "7", "--uid", "1", "read", "/"], ["--domain", "7", "fly"],
+            ["write", "/x"], ["--uid", "1", "introduce", "check"],
+            ["--domain", "7", "--uid", "1", "read", "/"], ["--domain", "7", "fly"],
         ] {
             let outcome = try run(["explain", "--config", file] + wrong)
             #expect(outcome.status == 2 && outcome.output == "" && !outcome.errors.isEmpty)

@@ -1,10 +1,10 @@
 // Does the table of rules find what going through the rules one by one would?
 
-import PathRules
 import Testing
 import XenStorePlugin
 import XenStoreTestKit
 
+@testable import PathRules
 @testable import PathRulesFile
 
 /// Rules gone through one by one, and patterns by trying everything.
@@ -41,7 +41,8 @@ private struct SlowRules {
     }
 
     private static func matches(_ pattern: PathPattern, _ path: String, _ asker: Asker) -> Bool {
-        if path.isEmpty || pattern.isSpecial == path.hasPrefix("/") { return false }
+        let isSpecial = pattern.root == .special
+        if path.isEmpty || pattern.root == .command || isSpecial == path.hasPrefix("/") { return false }
         let names = path.split(separator: "/").map(String.init)
         return matches(pattern.parts[...], names[...], asker.domain.map { String($0) })
     }
@@ -75,7 +76,7 @@ extension SplitMix64 {
             ])
             if part != .rest || parts.last != .rest { parts.append(part) }
         }
-        return PathPattern(isSpecial: chance(10), parts)
+        return PathPattern(chance(10) ? .special : .node, parts)
     }
 
     fileprivate mutating func subject() -> RuleSubject {
@@ -101,30 +102,124 @@ extension SplitMix64 {
         var random = SplitMix64(seed: seed)
         let rules = (0..<Int(1 + random.next() % 40)).map { _ in random.rule() }
         let table = try RuleTable(rules)
+        let compiled = try RuleTable(RuleForm(RuleForm(rules).bytes).rules)
         let slow = SlowRules(rules: rules)
         let groups: [UInt32] = [2, 3]
         groups.withUnsafeBufferPointer { groups in
+            var former: [String] = []
+            var domain: UInt16?
             for _ in 0..<400 {
-                var asker = Asker(domain: random.chance(80) ? UInt16(random.next() % 14) : nil)
+                if random.chance(30) { domain = random.chance(80) ? UInt16(random.next() % 14) : nil }
+                var asker = Asker(domain: domain)
                 asker.isControl = random.chance(20)
                 asker.isSocket = asker.domain == nil || random.chance(10)
                 asker.isOwner = random.chance(30)
                 asker.uid = UInt32(random.next() % 4)
                 asker.gid = UInt32(random.next() % 4)
                 if random.chance(30) { asker.groups = groups }
-                let names = (0..<Int(random.next() % 6)).map { _ in
-                    random.one(of: ["a", "b", "7", "07", "11", "c"])
-                }
+                // Mostly, one that has its beginning from the one before.
+                let kept = former.prefix(Int(random.next() % UInt64(former.count + 1)))
+                let names =
+                    kept
+                    + (0..<Int(random.next() % 4)).map { _ in
+                        random.one(of: ["a", "b", "7", "07", "11", "c"])
+                    }
+                former = names.count < 10 ? Array(names) : []
                 var path = "/" + names.joined(separator: "/")
                 if random.chance(10) { path = "" }
                 if random.chance(10) { path = random.one(of: ["@a", "@releaseDomain", "@b/7"]) }
                 let operation: PolicyOperation = random.one(of: [.read, .write, .event, .control, .create])
+                // CONTROL is about no path.
+                if operation == .control { path = "" }
                 var copy = path
                 let found = copy.withUTF8 {
                     table.find(asker, operation.rawValue, UnsafeRawBufferPointer($0))
                 }
                 #expect(found == slow.find(asker, operation, path), "seed \(seed): \(asker) \(path)")
+                let again = copy.withUTF8 {
+                    compiled.find(asker, operation.rawValue, UnsafeRawBufferPointer($0))
+                }
+                #expect(again == found, "seed \(seed), compiled: \(asker) \(path)")
             }
+        }
+    }
+
+    /// A command is its whole name, and no path; rules without any are about every command.
+    @Test func commandsOfControlAreToldApart() throws {
+        let file = try RuleFile(
+            Array(
+                """
+                rules:
+                  - {effect: grant, subjects: gid 4, operations: CONTROL, commands: [check, memreport]}
+                  - {effect: deny, subjects: any, operations: CONTROL, commands: live-update}
+                  - {effect: abstain, subjects: any, operations: [CONTROL, read], paths: /check}
+                  - {effect: deny, subjects: guest, operations: CONTROL}
+                """.utf8), file: "r.yaml")
+        let table = try RuleTable(RuleForm(RuleForm(file.rules).bytes).rules)
+        var user = Asker(domain: nil)
+        user.isSocket = true
+        user.gid = 4
+        func found(_ asker: Asker, _ command: String) -> Int32 {
+            var command = command
+            return command.withUTF8 {
+                table.find(asker, PolicyOperation.control.rawValue, UnsafeRawBufferPointer($0)).deciding
+            }
+        }
+        for command in ["check", "memreport"] { #expect(found(user, command) == 0) }
+        for command in ["", "quota", "/check", "check/x", "chec"] {
+            #expect(found(user, command) == -1)
+            #expect(found(Asker(domain: 7), command) == 3)
+        }
+        #expect(found(user, "live-update") == 2 - 1)
+        #expect(found(Asker(domain: 7), "check") == 3)
+    }
+
+    /// A request is asked about node by node: that costs what its path is long, and not that for each node.
+    @Test func aPathIsWalkedOnceNameByName() throws {
+        let table = try RuleTable([
+            Rule(.deny(.access), subjects: [.guest], operations: .changing, patterns: pathPatterns("/**/x/*"))
+        ])
+        var path: [UInt8] = []
+        func ask(_ operation: PolicyOperation) {
+            _ = path.withUnsafeBytes { table.find(Asker(domain: 7), operation.rawValue, $0) }
+        }
+        for _ in 0..<700 {
+            path += Array("/ab".utf8)
+            ask(.create)
+        }
+        #expect(table.stepCount <= 701)
+        // And back, as a removal may come by.
+        for _ in 0..<699 {
+            path.removeLast(3)
+            ask(.removeNode)
+        }
+        #expect(table.stepCount <= 701)
+        path += Array("/other".utf8)
+        ask(.write)
+        #expect(table.stepCount <= 702)
+    }
+
+    /// Where patterns overlap so much that not all levels can be kept, the answers are the same.
+    @Test func overlapsThatAreTooManyToKeepChangeNothing() throws {
+        let rules = (0..<300).map { number in
+            Rule(
+                .grant, subjects: [.anybody], operations: .reading,
+                patterns: pathPatterns("/**/n\(number)/**/end"))
+        }
+        let table = try RuleTable(rules)
+        func first(_ table: RuleTable, _ path: String) -> Int32 {
+            var path = path
+            return path.withUTF8 {
+                table.find(Asker(domain: 7), PolicyOperation.read.rawValue, UnsafeRawBufferPointer($0))
+                    .deciding
+            }
+        }
+        var path = ""
+        for number in (0..<300).reversed() {
+            path += "/n\(number)"
+            #expect(first(table, path) == -1)
+            #expect(first(table, path + "/end") == Int32(number))
+            if number % 50 == 0 { #expect(try first(RuleTable(rules), path + "/end") == Int32(number)) }
         }
     }
 

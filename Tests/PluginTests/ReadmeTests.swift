@@ -5,7 +5,7 @@ import AuditTrail
 import Foundation
 import MemoryStore
 import PathRulesFile
-import RateLimit
+import RateLimitOptions
 import Testing
 import TypeLabelsFile
 import XenStoreHost

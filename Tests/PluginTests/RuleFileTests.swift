@@ -44,7 +44,7 @@ private func read(_ text: String) throws -> RuleFile {
         #expect(
             rule.patterns == [
                 PathPattern([.name(Array("a".utf8)), .any, .rest]), PathPattern([.rest]),
-                PathPattern(isSpecial: true, [.rest]),
+                PathPattern(.special, [.rest]),
             ])
         #expect(file.rules[1].title == "rule r.yaml:13")
         #expect(file.rules[1].patterns == nil && file.rules[1].operations == .everything)
@@ -80,6 +80,19 @@ private func read(_ text: String) throws -> RuleFile {
         (
             "rules: [{effect: deny, subjects: any, operations: manage, paths: /a}]",
             "1:66: found paths for operations that have none, expected no paths"
+        ),
+        (
+            "rules: [{effect: deny, subjects: any, operations: manage, commands: check}]",
+            "1:69: found commands of a rule that is not about CONTROL alone, expected no commands, or "
+                + "\"operations: CONTROL\""
+        ),
+        (
+            "rules: [{effect: deny, subjects: any, operations: CONTROL, commands: [check, /x]}]",
+            "1:78: found \"/x\", expected a command of CONTROL, such as check"
+        ),
+        (
+            "rules: [{effect: deny, subjects: any, operations: CONTROL, paths: /x}]",
+            "1:67: found paths for operations that have none, expected no paths"
         ),
         (
             "rules: [{effect: grant, subjects: any}]",

@@ -107,7 +107,7 @@ private final class Numbers: @unchecked Sendable {
             module.longDescription == """
                 name: obedient
                 version: 2.1
-                interface: 1.0
+                interface: 1.1
                 summary: Does as told.
                 kinds: backend
                 file: built in

@@ -3,7 +3,7 @@
 import CXenStorePlugin
 import Foundation
 import Glibc
-import RateLimit
+import RateLimitOptions
 import Testing
 import XenStorePlugin
 import XenStoreTestKit

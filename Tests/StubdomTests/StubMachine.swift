@@ -236,12 +236,24 @@ final class StubMachine {
     /// A domain's next message of those that have come.
     func takeReceived(_ domain: UInt16) -> Message? { Message.take(from: &received[domain, default: []]) }
 
+    /// How many messages have come for a guest and wait to be looked at.
+    func waiting(_ domain: UInt16) -> Int {
+        var bytes = received[domain] ?? []
+        var count = 0
+        while Message.take(from: &bytes) != nil { count += 1 }
+        return count
+    }
+
     func forget(_ domain: UInt16) { received[domain] = nil }
 
     /// What a request is answered with, as text; nil: nothing.
     @discardableResult
     func ask(_ domain: UInt16, _ type: MessageType, _ arguments: [String]) -> String? {
-        send(.bytes, domain, Message(type, [UInt8](strings: arguments)).bytes)
+        ask(domain, Message(type, [UInt8](strings: arguments)))
+    }
+
+    func ask(_ domain: UInt16, _ request: Message) -> String? {
+        send(.bytes, domain, request.bytes)
         while let message = receive(domain) {
             if message.type != MessageType.watchEvent.rawValue {
                 return message.errorName ?? String(decoding: message.payload, as: UTF8.self)

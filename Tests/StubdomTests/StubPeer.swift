@@ -11,8 +11,8 @@ final class StubPeer: TranscriptPeer {
     private var exists: Set<UInt16> = [0]
 
     /// A fresh machine, with the quotas and domains that the transcript takes for granted.
-    init(for transcript: Transcript) throws {
-        machine = try StubMachine()
+    init(for transcript: Transcript, ramdisk: [UInt8]? = nil) throws {
+        machine = try StubMachine(ramdisk: ramdisk)
         for (name, limit) in transcript.quotas {
             guard machine.ask(0, .setQuota, [name, "\(limit)"]) == "OK\0" else {
                 throw StubFailure("quota \(name)")

@@ -75,7 +75,7 @@ struct StubdomTests {
             (0, ["stopped: exception 14 at 0x", "address 0x8", "a null pointer was used"]),
             (1, ["stopped: exception 14 at 0x", "the stack is used up"]),
             (2, ["stopped: exception 8 at 0x", "an exception that the processor could not take"]),
-            (3, ["stopped: no memory is left for a piece of bytes: 10"]),
+            (3, ["stopped: no memory is left for a piece of bytes: 1048576"]),
             (4, ["stopped: exception 6 at 0x", "a check of the code's own has failed"]),
         ] as [(UInt8, [String])])
     func aMistakeIsNamed(kind: UInt8, words: [String]) throws {

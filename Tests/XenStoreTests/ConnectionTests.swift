@@ -39,7 +39,11 @@ extension Connection {
         endReply(start, isCounted: isCounted)
     }
 
-    fileprivate var unsent: [UInt8] { withUnsent(unsentCount) { [UInt8](copying: $0) } }
+    fileprivate var unsent: [UInt8] {
+        var copy: [UInt8] = []
+        withUnsent(unsentCount) { copy = [UInt8](copying: $0) }
+        return copy
+    }
 }
 
 /// What is queued as a list of messages, compared with all of them for every event.

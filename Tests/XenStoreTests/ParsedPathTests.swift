@@ -127,6 +127,41 @@ import XenStoreTypes
         #expect(Set(seen.values).count == seen.count, "seed \(seed): two paths of one hash")
     }
 
+    /// What a path has in common with the one before is not cut anew: it is the same path all the same,
+    /// whatever came before it, refused ones too.
+    @Test(arguments: seeds) func theOneBeforeDoesNotShow(seed: UInt64) throws {
+        var random = SplitMix64(seed: seed)
+        var texts = ["/", "a", "/a", "@x"]
+        for step in 0..<3000 {
+            var given = Array(random.one(of: texts).utf8)
+            switch random.below(8) {
+            case 0: given += Array("/ab".utf8)
+            case 1: given = Array(given.prefix(random.below(given.count + 1)))
+            case 2 where !given.isEmpty:
+                given[random.below(given.count)] = random.one(of: Array("a/b@ ".utf8))
+            case 3: given.append(random.one(of: Array("ab/".utf8)))
+            case 4 where given.count < 200: given += given
+            case 5: path.clear()
+            default: break
+            }
+            let alone = ParsedPath(KeyedHash(seed: (11, 12)))
+            let home = UInt16(random.below(3))
+            let expected = alone.refusal(given, home: home, allowSpecial: true)
+            try demand(
+                path.refusal(given, home: home, allowSpecial: true) == expected, seed, step, "\(given)")
+            guard expected == nil else { continue }
+            try demand(path.text == alone.text && path.depth == alone.depth, seed, step, "\(given)")
+            try demand(path.isSpecial == alone.isSpecial, seed, step, "\(given)")
+            try demand(path.homeCount == alone.homeCount, seed, step, "\(given)")
+            for level in 0...alone.depth {
+                let (one, other) = (path.components[level], alone.components[level])
+                try demand(one.begin == other.begin && one.end == other.end, seed, step, "\(given) \(level)")
+                try demand(one.hash == other.hash, seed, step, "\(given) hash \(level)")
+            }
+            if random.below(4) == 0 { texts.append(String(decoding: given, as: UTF8.self)) }
+        }
+    }
+
     /// Where names are cut counts: /ab/c is not /a/bc.
     @Test func hashesSeeTheSlashes() {
         let hashes = ["/abc", "/ab/c", "/a/bc", "/a/b/c"].map { text in

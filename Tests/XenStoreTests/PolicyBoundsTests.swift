@@ -94,6 +94,83 @@ import XenStoreTypes
         #expect(test.server.checkInvariants() == 0)
     }
 
+    /// Nor introduce itself, where the one of its number that was introduced has ended unnoticed: that would
+    /// be the end of the ring on which it waits for the reply.
+    @Test(arguments: [1, 3] as [UInt64]) func aGuestThatMayIntroduceCannotIntroduceItself(identity: UInt64) {
+        let test = TestServer()
+        test.world.domains = [
+            DomainID(7): DomainIdentity(uniqueID: 1), DomainID(8): DomainIdentity(uniqueID: 2),
+        ]
+        test.world.canIntroduce = true
+        #expect(test.control.request(.introduce, ["7", "1", "2"])?.outcome == "OK")
+        test.server.setPolicies([ScriptedPolicy(decides: .of(.introduce)) { _ in .grant }])
+        guard let ring = test.server.accounts.table[test.server.accounts.account(of: DomainID(7))].ring else {
+            Issue.record("domain 7 has no ring")
+            return
+        }
+        test.world.domains?[DomainID(7)] = DomainIdentity(uniqueID: identity)
+        let guest = Client(test.server, connection: ring)
+        #expect(guest.request(.introduce, ["7", "1", "2"])?.outcome == "EINVAL")
+        #expect(guest.request(.introduce, ["8", "1", "2"])?.outcome == "OK")
+        #expect(test.server.checkInvariants() == 0)
+    }
+
+    // MARK: What users create
+
+    /// What a socket's user creates belongs to the owner above, but is counted as the user's: his quota
+    /// holds, in a transaction too, and he gets back what goes, whoever removes it.
+    @Test func nodesThatAUserCreatesAreCountedAsHis() throws {
+        let test = TestServer { $0.quotas[.nodes] = 5 }
+        test.server.setPolicies([ScriptedPolicy { _ in .grant }])
+        let user = test.user(1000)
+        let accounts = test.server.accounts
+        let account = accounts.account(of: .user(1000))
+        let before = accounts.table[accounts.account(of: .zero)].nodes.now
+        #expect(user.write("/a/b/c")?.outcome == "OK")
+        #expect(accounts.table[account].nodes.now == 3)
+        #expect(user.write("/a/b/c", "another value")?.outcome == "OK")
+        #expect(accounts.table[accounts.account(of: .zero)].nodes.now == before)
+        #expect(test.server.checkInvariants() == 0)
+        let id = try user.start()
+        #expect(user.write("/d/e", transaction: id)?.outcome == "OK")
+        #expect(user.write("/f", transaction: id)?.outcome == "ENOSPC")
+        #expect(user.end(id) == "OK")
+        #expect(user.write("/f")?.outcome == "ENOSPC")
+        #expect(test.user(1001).write("/f")?.outcome == "OK")
+        #expect(test.server.checkInvariants() == 0)
+        // Other permissions leave it his; another owner does not.
+        #expect(user.request(.setPermissions, ["/d", "n0", "r3"])?.outcome == "OK")
+        #expect(accounts.table[account].nodes.now == 5)
+        test.world.domains = [DomainID(3): DomainIdentity(uniqueID: 3)]
+        #expect(test.control.request(.setPermissions, ["/d/e", "n3"])?.outcome == "OK")
+        #expect(accounts.table[account].nodes.now == 4)
+        #expect(accounts.table[accounts.account(of: DomainID(3))].nodes.now == 1)
+        #expect(test.server.checkInvariants() == 0)
+        #expect(test.control.request(.remove, ["/a"])?.outcome == "OK")
+        #expect(accounts.table[account].nodes.now == 1)
+        #expect(accounts.table[account].memory.now > 0)
+        #expect(test.control.request(.remove, ["/d"])?.outcome == "OK")
+        #expect(accounts.table[account].nodes.now == 0)
+        #expect(test.server.userNodes.count == 1)
+        #expect(test.server.checkInvariants() == 0)
+    }
+
+    /// A node below a domain's that a user has created goes with the domain, and is the user's no more.
+    @Test func whatAUserHasBelowADomainsNodesGoesWithThem() {
+        let test = TestServer()
+        test.world.domains = [DomainID(3): DomainIdentity(uniqueID: 3)]
+        test.server.setPolicies([ScriptedPolicy { _ in .grant }])
+        #expect(test.control.write("/home")?.outcome == "OK")
+        #expect(test.control.request(.setPermissions, ["/home", "n3"])?.outcome == "OK")
+        #expect(test.user(1000).write("/home/x")?.outcome == "OK")
+        #expect(test.server.checkInvariants() == 0)
+        test.world.domains = [:]
+        test.server.domainsChanged()
+        #expect(test.control.read("/home") == "ENOENT")
+        #expect(test.server.userNodes.count == 0)
+        #expect(test.server.checkInvariants() == 0)
+    }
+
     // MARK: What is put off
 
     @Test func aRequestThatIsPutOffBreaksNoInvariant() {

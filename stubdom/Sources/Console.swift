@@ -34,7 +34,7 @@ enum Console {
     /// From now on it does not any more.
     static func detach() { (ring, port) = (nil, 0) }
 
-    static func put(byte: UInt8) {
+    @inline(never) static func put(byte: UInt8) {
         machine_out8(debugPort, byte)
         guard let ring else { return }
         let producer = machine_load32(ring + Ring.producer)
@@ -45,7 +45,7 @@ enum Console {
         machine_store32(ring + Ring.producer, producer &+ 1)
     }
 
-    static func put(_ text: StaticString) {
+    @inline(never) static func put(_ text: StaticString) {
         for index in 0..<text.utf8CodeUnitCount { put(byte: text.utf8Start[index]) }
     }
 
@@ -75,7 +75,7 @@ enum Console {
     }
 
     /// Ends a line, and tells the reader.
-    static func endLine() {
+    @inline(never) static func endLine() {
         if ring != nil { put(byte: 0x0D) }
         put(byte: 0x0A)
         if port != 0 { signalConsole(port) }
@@ -89,21 +89,28 @@ enum Console {
     }
 }
 
-/// Why something failed, as one line: what was tried, on which number if any, and with which error.
+/// Why something failed, as one line: what was tried, on which text or number if any, and with which error.
 struct Failure: Error {
     var what: StaticString
+    var text: [UInt8] = []
     var number: Int?
     /// Xen's error, a negative errno; 0: none.
     var code = 0
 
-    init(_ what: StaticString, _ number: Int? = nil, code: Int = 0) {
+    @inline(never) init(_ what: StaticString, _ number: Int? = nil, code: Int = 0) {
         self.what = what
         self.number = number
         self.code = code
     }
 
+    init(_ what: StaticString, text: [UInt8]) {
+        self.what = what
+        self.text = text
+    }
+
     func put() {
         Console.put(what)
+        text.withUnsafeBytes { Console.put($0) }
         if let number { Console.put(number) }
         if code != 0 {
             Console.put(": error ")

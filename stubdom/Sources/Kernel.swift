@@ -52,6 +52,7 @@ private func readSettings(_ module: UnsafeRawBufferPointer) throws(Failure) -> K
         case .section(let kind):
             throw Failure("the ramdisk has a part that this kernel does not know, or none: ", Int(kind))
         case .setting(let offset): throw Failure("the ramdisk has a setting out of range, at ", offset)
+        case .policy(let number): throw Failure("the ramdisk has a policy without a name, number ", number)
         }
     }
 }
@@ -84,6 +85,7 @@ final class Kernel {
         world = KernelWorld(rings, logLevel: settings.logLevel, controlDomain: privileged)
         server = Server(configuration, world: world)
         server.advance(to: hypervisor.now)
+        server.setPolicies(try openPolicies(settings, hypervisor))
         do throws(ErrorName) {
             try server.introduce(configuration.privilegedDomain, gfn: 0, port: port)
         } catch {

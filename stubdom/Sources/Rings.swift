@@ -252,9 +252,10 @@ final class Rings {
         if ring.sentTurn != turn { (ring.sentTurn, ring.sentCount) = (turn, 0) }
         if ring.sentCount >= RingPage.ringCount { return touch(ring) }
         var offered = 0
-        let outcome = server.withQueued(ring.connection) { bytes in
+        var outcome = RingPage.Outcome.moved(0)
+        server.withQueued(ring.connection) { bytes in
             offered = bytes.count
-            return offered > 0 ? ring.page.send(bytes) : .moved(0)
+            if offered > 0 { outcome = ring.page.send(bytes) }
         }
         switch outcome {
         case .moved(let count):

@@ -120,7 +120,7 @@ final class XenHypervisor: Hypervisor {
     }
 
     /// What fails while running is told, but not without end.
-    private func complain(_ failure: Failure) {
+    @inline(never) private func complain(_ failure: Failure) {
         if !complaints.allows(at: now) { return }
         Console.beginLine("error")
         failure.put()

@@ -1,5 +1,5 @@
 /*
- * What compiled code asks of a C library: memory, and no more. The allocator is Swift's
+ * What compiled code asks of a C library: memory, and little more. The allocator is Swift's
  * (Sources/Allocation.swift), which may not have these names.
  */
 #include <stddef.h>
@@ -64,6 +64,14 @@ int memcmp(const void *one, const void *other, size_t count)
 		if (*a != *b)
 			return *a - *b;
 	return 0;
+}
+
+size_t strlen(const char *text)
+{
+	size_t count = 0;
+	while (text[count] != '\0')
+		count++;
+	return count;
 }
 
 /* How large a Set or a Dictionary begins: small positive numbers only. */

@@ -21,11 +21,15 @@
  *       |     commit                  |    observe  after it, with its outcome
  *       |   backend: commit(1), ...   |    ended    a domain is gone
  *       |     room, report, flush     |    inherit  a reload: the new instance takes what it wants of the
- *       v                             v             old one's state
+ *       |                             |             old one's state
+ *       v                             v    compile  --compile-config, in the place of all of these
  *     close                              once for each open that succeeded; nothing is called afterwards.
  *                                        The shared object stays loaded until the process ends.
  *
- * An instance is what open returned; it is `self` in all that follows. There may be more than one at a time.
+ * In the kernel of a stub domain a policy is opened by open_compiled, with what compile has handed out.
+ *
+ * An instance is what one of these has returned; it is `self` in all that follows. There may be more than one
+ * at a time.
  *
  *
  * WHAT IS LENT AND WHAT MAY BE KEPT
@@ -74,7 +78,7 @@ extern "C" {
 
 #define XENSTORE_PLUGIN_MAGIC 0x47505358u /* "XSPG" */
 #define XENSTORE_PLUGIN_MAJOR 1
-#define XENSTORE_PLUGIN_MINOR 0
+#define XENSTORE_PLUGIN_MINOR 1
 
 /* Any bytes; lent for the call. `start` may be NULL where `count` is 0. */
 struct xenstore_bytes {
@@ -136,6 +140,12 @@ struct xenstore_host {
 	uint64_t (*clock)(void *world);
 	/* Backends: every batch up to this one is final. May come before its commit has returned. */
 	void (*committed)(void *world, uint64_t sequence);
+	/*
+	 * Since 1.1. 1: this is no daemon, but a person who wants to know what the module would decide
+	 * (explain, test-policy). It opens nothing for writing, and all questions are dry runs.
+	 */
+	uint32_t is_trial;
+	uint32_t zero;
 };
 
 /* ------------------------------------------------------------------------------------------------------
@@ -480,6 +490,9 @@ struct xenstore_interest {
 	uint64_t values;   /* of these the value is shown */
 };
 
+/* Takes bytes from compile, one piece after the other. */
+typedef void (*xenstore_put)(void *receiver, const uint8_t *bytes, size_t count);
+
 struct xenstore_policy {
 	uint32_t size;
 	uint32_t flags; /* 0 */
@@ -504,7 +517,24 @@ struct xenstore_policy {
 	void (*ended)(void *self, uint16_t domain);
 	/* A reload: takes what it wants of an older instance of the same module, which is closed next. */
 	void (*inherit)(void *self, void *older);
+
+	/* ---- Optional, of interface 1.1: for the kernel of a stub domain, which has no files ---- */
+
+	/*
+	 * Hands all that the instance decides by to `put`, in a form of the module's own. Returns 0, or -1
+	 * with the failure: the options ask for what no kernel has. NULL: the module is for the daemon only.
+	 */
+	int (*compile)(void *self, xenstore_put put, void *receiver, struct xenstore_failure *failure);
+	/*
+	 * Opens an instance that decides as the one did that was compiled, without its options and files.
+	 * `form` may be anything: what is no such form is a failure. There where compile is.
+	 */
+	void *(*open_compiled)(const struct xenstore_plugin *plugin, const struct xenstore_host *host,
+			       struct xenstore_bytes form, struct xenstore_failure *failure);
 };
+
+/* Bytes of a struct xenstore_policy of interface 1.0. */
+#define XENSTORE_POLICY_SIZE_1_0 64u
 
 /* ------------------------------------------------------------------------------------------------------
  * The module

@@ -139,8 +139,13 @@ public struct Module: @unchecked Sendable {
     private static func policy(_ plugin: xenstore_plugin) throws(ModuleFault) -> xenstore_policy? {
         guard plugin.kind & UInt32(XENSTORE_KIND_POLICY) != 0 else { return nil }
         guard let calls = plugin.policy else { throw ModuleFault("it has no struct xenstore_policy") }
-        try checkSize(Int(calls.pointee.size), MemoryLayout<xenstore_policy>.size, "xenstore_policy")
-        let policy = calls.pointee
+        let size = Int(calls.pointee.size)
+        try checkSize(size, Int(XENSTORE_POLICY_SIZE_1_0), "xenstore_policy")
+        // What an older interface does not have counts as NULL.
+        var policy = xenstore_policy()
+        withUnsafeMutableBytes(of: &policy) { copy in
+            copy.copyMemory(from: UnsafeRawBufferPointer(start: calls, count: min(size, copy.count)))
+        }
         try require(
             ("open", policy.open != nil), ("interest", policy.interest != nil),
             ("decide", policy.decide != nil), ("close", policy.close != nil))

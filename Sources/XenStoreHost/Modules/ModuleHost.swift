@@ -17,7 +17,11 @@ final class ModuleHost: @unchecked Sendable {
     private let committed: @Sendable (UInt64) -> Void
     let pointer: UnsafeMutablePointer<xenstore_host>
 
-    init(_ name: String, log: LogWriter, committed: @escaping @Sendable (UInt64) -> Void) {
+    /// `isTrial`: of an instance that is only asked what it would do.
+    init(
+        _ name: String, log: LogWriter, isTrial: Bool = false,
+        committed: @escaping @Sendable (UInt64) -> Void
+    ) {
         prefix = Array("\(name): ".utf8)
         self.log = log
         self.committed = committed
@@ -29,6 +33,7 @@ final class ModuleHost: @unchecked Sendable {
             ModuleHost.of(world).write(level, bytes)
         }
         calls.clock = { _ in monotonicNow() }
+        calls.is_trial = isTrial ? 1 : 0
         calls.committed = { world, sequence in ModuleHost.of(world).committed(sequence) }
         pointer.initialize(to: calls)
         pointer.pointee.world = Unmanaged.passRetained(self).toOpaque()

@@ -1,8 +1,6 @@
 // The access policies that are in force, as instances of their modules.
 
-import Glibc
 import XenStore
-import XenStoreTypes
 
 /// All policies of one reading of the configuration. They are opened on whatever thread reads it, and then
 /// belong to the loop's.
@@ -13,12 +11,12 @@ struct OpenPolicies: @unchecked Sendable {
 
     init(_ options: HostOptions, _ log: Log) throws(StartFailure) { try self.init(options, log.writer) }
 
-    /// Opens each. Fails with none of them open.
-    init(_ options: HostOptions, _ log: LogWriter) throws(StartFailure) {
+    /// Opens each. Fails with none of them open. `isTrial`: only to be asked what they would decide.
+    init(_ options: HostOptions, _ log: LogWriter, isTrial: Bool = false) throws(StartFailure) {
         all = []
         do throws(StartFailure) {
             for choice in options.policies {
-                all.append(try ModulePolicy(choice, options.policySearch, log: log))
+                all.append(try ModulePolicy(choice, options.policySearch, log: log, isTrial: isTrial))
             }
         } catch {
             close()
@@ -37,7 +35,7 @@ struct OpenPolicies: @unchecked Sendable {
         }
     }
 
-    func close() { for policy in all { policy.close() } }
+    func close() { for policy in all { policy.end() } }
 }
 
 /// Closes policies that are no longer in force on a thread of their own: their disks may be slow.
@@ -65,28 +63,4 @@ final class PolicyClosings: @unchecked Sendable {
 
     /// Waits until all are closed.
     func finish() { monitor.locked { while open > 0 { monitor.wait() } } }
-}
-
-extension ErrorName {
-    /// The machine's number.
-    var errno: Int32 {
-        switch self {
-        case .inval: EINVAL
-        case .acces: EACCES
-        case .exist: EEXIST
-        case .isdir: EISDIR
-        case .noent: ENOENT
-        case .nomem: ENOMEM
-        case .nospc: ENOSPC
-        case .io: EIO
-        case .notempty: ENOTEMPTY
-        case .nosys: ENOSYS
-        case .rofs: EROFS
-        case .busy: EBUSY
-        case .again: EAGAIN
-        case .isconn: EISCONN
-        case .toobig: E2BIG
-        case .perm: EPERM
-        }
-    }
 }

@@ -16,7 +16,8 @@ public struct PolicyTrial: Equatable, Sendable {
     public var subject: Subject
     /// As `explain` names operations: `write`, `get-perms`.
     public var operation: String
-    /// Empty for an operation that has none; else absolute, or relative to the domain's home.
+    /// Empty for an operation that has none; else absolute, or relative to the domain's home; of `control`
+    /// the command.
     public var path: String
     /// Who owns the node that is there; nil: there is none.
     public var owner: DomainID?
@@ -60,7 +61,7 @@ public final class PolicyTrials {
         self.privileged = privileged
         log = try Log(.standardError, level: .error)
         do throws(StartFailure) {
-            policies = try OpenPolicies(options, log)
+            policies = try OpenPolicies(options, log.writer, isTrial: true)
         } catch {
             log.close()
             throw error
@@ -101,7 +102,7 @@ public final class PolicyTrials {
         _ trial: PolicyTrial, _ operation: ExplainedOperation
     ) throws(StartFailure) -> String {
         if !operation.hasPath {
-            if trial.path.isEmpty { return "" }
+            if trial.path.isEmpty || trial.operation == "control" { return trial.path }
             throw StartFailure("found a path, expected none: \(trial.operation) is not about a node")
         }
         var path = trial.path
@@ -135,8 +136,12 @@ public final class PolicyTrials {
         bytes.withUnsafeBytes { bytes in
             ends.withUnsafeBufferPointer { ends in
                 owner.withUnsafeBytes { owner in
-                    question.path = bytes
-                    question.componentEnds = ends
+                    if operation == MessageType.control.rawValue {
+                        if !bytes.isEmpty { question.arguments = [bytes] }
+                    } else {
+                        question.path = bytes
+                        question.componentEnds = ends
+                    }
                     question.before = owner
                     ask(question, &judgement)
                 }

@@ -7,7 +7,8 @@ final class AuditTrail: AccessPolicy {
     private let filter: AuditFilter
     private let showsValues: Bool
     private var lines: AuditLines
-    private let writer: AuditWriter
+    /// Nil where nobody does anything that could be written down.
+    private let writer: AuditWriter?
     /// The thread belongs to a newer instance.
     private var isFollowed = false
     /// Where a line is put together.
@@ -25,7 +26,7 @@ final class AuditTrail: AccessPolicy {
         let capacity = try options["queue"]?.byteCount(in: 64 << 10...1 << 30) ?? 1 << 20
         do throws(PluginFailure) {
             let file = AuditFile(path.value, limit: limit, keep: keep)
-            writer = try AuditWriter(file, capacity: Int(capacity), host: host)
+            writer = host.isTrial ? nil : try AuditWriter(file, capacity: Int(capacity), host: host)
         } catch {
             throw PluginFailure("\(path.place): \(error.reason)", errno: error.code)
         }
@@ -45,18 +46,18 @@ final class AuditTrail: AccessPolicy {
         lines.add(question, outcome, clock: { .now }, to: &line)
         assert(line.isWhole)
         if line.isWhole {
-            writer.add(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(room)[..<line.count]))
+            writer?.add(UnsafeRawBufferPointer(rebasing: UnsafeRawBufferPointer(room)[..<line.count]))
         }
     }
 
     /// Its lines are written first.
     override func inherit(from older: AccessPolicy) {
-        guard let older = older as? AuditTrail else { return }
+        guard let older = older as? AuditTrail, let writer, let olderWriter = older.writer else { return }
         older.isFollowed = true
-        writer.follow(older.writer)
+        writer.follow(olderWriter)
     }
 
-    override func close() { if !isFollowed { writer.close() } }
+    override func close() { if !isFollowed { writer?.close() } }
 }
 
 extension AuditFilter {

@@ -3,6 +3,10 @@
 import XenStorePlugin
 import XenStoreTypes
 
+/// As a kernel links it.
+public let compiledPathRules = Plugin(
+    compiledPolicy: PathRulesPolicy.init(host:compiled:), name: "path-rules", version: "1.0")
+
 /// Decides by rules. Where its rules come from is the affair of whoever makes it.
 ///
 /// Permissive, as a whole or by a rule, means: what would be denied or granted is logged, and nothing of it
@@ -24,13 +28,27 @@ open class PathRulesPolicy: AccessPolicy {
         try super.init(host: host, options: [])
     }
 
+    /// With the rules of a compiled form. Throws where the bytes are none, or more than a table holds.
+    public convenience init(host: PluginHost, compiled bytes: [UInt8]) throws(PluginFailure) {
+        let form = try RuleForm(bytes)
+        let table: RuleTable
+        do throws(RuleExcess) {
+            table = try RuleTable(form.rules)
+        } catch {
+            throw PluginFailure(text: "\(form.rules[error.rule].title): found too many rules together")
+        }
+        try self.init(host: host, table: table, isPermissive: !form.whyPermissive.bytes.isEmpty)
+        if self.isPermissive { host.log(.warning, form.whyPermissive) }
+    }
+
     override open var interest: PolicyInterest { PolicyInterest(decides: table.operations) }
 
     override open func decide(_ question: PolicyQuestion) throws(PluginFailure) -> PolicyDecision {
-        let found = table.find(question.asker, question.operation.rawValue, question.path)
+        let found = table.find(question.asker, question.operation.rawValue, question.place)
         if found.permissive >= 0 { note(question, Int(found.permissive)) }
         if found.deciding < 0 {
-            question.because(found.permissive < 0 ? "no rule matches" : permissiveText(found.permissive))
+            question.because(
+                found.permissive < 0 ? "no rule matches" as PlainText : permissiveText(found.permissive))
             return .abstain
         }
         let rule = Int(found.deciding)
@@ -48,31 +66,33 @@ open class PathRulesPolicy: AccessPolicy {
         }
     }
 
-    private func permissiveText(_ rule: Int32) -> String {
+    private final func permissiveText(_ rule: Int32) -> PlainText {
         let rule = table.rules[Int(rule)]
         return "\(rule.title) \(rule.effect.wouldText), but is permissive"
     }
 
     // MARK: The log
 
-    private func note(_ question: PolicyQuestion, _ number: Int) {
+    private final func note(_ question: PolicyQuestion, _ number: Int) {
         if question.isDryRun || table.rules[number].effect == .abstain { return }
         if logged[number] != 0 && question.now < logged[number] + Self.logInterval {
             unlogged[number] &+= 1
             return
         }
-        var text = "\(table.rules[number].title) \(table.rules[number].effect.wouldText): "
-        text += "\(question.askerText) \(question.operation.name)"
-        if !question.path.isEmpty { text += " " + String(decoding: question.path, as: UTF8.self) }
-        if unlogged[number] > 0 { text += " (and \(unlogged[number]) more since it was logged last)" }
-        host.log(.notice, text)
+        let rule = table.rules[number]
+        let place: PlainText = question.place.isEmpty ? "" : " \(question.place)"
+        let more: PlainText =
+            unlogged[number] > 0
+            ? " (and \(UInt64(unlogged[number])) more since it was logged last)" : ""
+        let what: PlainText = "\(rule.title) \(rule.effect.wouldText): \(question.askerText)"
+        host.log(.notice, "\(what) \(question.operation.name)\(place)\(more)" as PlainText)
         logged[number] = max(question.now, 1)
         unlogged[number] = 0
     }
 }
 
 extension RuleEffect {
-    var wouldText: String {
+    var wouldText: PlainText {
         switch self {
         case .deny(let error): "would deny with \(error.ruleName)"
         case .grant: "would grant"
@@ -94,6 +114,11 @@ extension PolicyError {
 }
 
 extension PolicyQuestion {
+    /// What rules are about: the node's path, or CONTROL's command; empty: neither.
+    @inline(__always) var place: UnsafeRawBufferPointer {
+        operation == .control && argumentCount > 0 ? argument(0) : path
+    }
+
     /// Who asks, as rules see it.
     @inline(__always) var asker: Asker {
         var asker = Asker(domain: speaksFor)
@@ -109,9 +134,9 @@ extension PolicyQuestion {
     }
 
     /// Who asks, for the log.
-    public var askerText: String {
-        if let domain = speaksFor { return "domain \(domain)" }
+    public var askerText: PlainText {
+        if let domain = speaksFor { return "domain \(UInt64(domain))" }
         guard let peer else { return "nobody" }
-        return "uid \(peer.uid) gid \(peer.gid)"
+        return "uid \(UInt64(peer.uid)) gid \(UInt64(peer.gid))"
     }
 }

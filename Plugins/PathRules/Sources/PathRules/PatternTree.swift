@@ -5,6 +5,10 @@
 // `*`, the one below `{domid}`, and, if the node stands for `**`, itself. How many patterns there are does
 // not matter; how many of them overlap at one place does, and the file alone decides that.
 //
+// The active nodes of each level of the last path are kept (PatternWalk): the next path is walked from where
+// it parts from that one. So a request that is asked about node by node, down a path or through a subtree,
+// costs what its paths are long together, and not that for each name in them.
+//
 // Invariants: but for a node that stands for `**`, a node has one way to it, so it is active once; those are
 // marked with the step in which they became active. Nothing here grows after `seal`. Unsafe
 // code: what is sealed has a fixed place.
@@ -26,22 +30,19 @@ struct PatternBranch {
 }
 
 final class PatternTree {
-    @exclusivity(unchecked) private var branches = [PatternBranch(), PatternBranch()]
+    @exclusivity(unchecked) private var branches = [PatternBranch(), PatternBranch(), PatternBranch()]
     @exclusivity(unchecked) private var names = PatternNames()
     @exclusivity(unchecked) private var below = PairTable()
-    // Behind `seal`: the branches, and scratch with room for all of them: the active nodes, those after the
-    // next name, and in which step a node became active last.
+    // Behind `seal`: the branches, the last path's walk, and in which step a node became active last.
     @exclusivity(unchecked) private var sealed: UnsafeMutablePointer<PatternBranch>?
-    @exclusivity(unchecked) private var active = NodeList()
-    @exclusivity(unchecked) private var next = NodeList()
+    @exclusivity(unchecked) private var walk = PatternWalk(room: 1)
     @exclusivity(unchecked) private var marks: UnsafeMutablePointer<UInt64>?
-    @exclusivity(unchecked) private var step: UInt64 = 0
+    @exclusivity(unchecked) private(set) var step: UInt64 = 0
 
     deinit {
         sealed?.deallocate()
         marks?.deallocate()
-        active.free()
-        next.free()
+        walk.free()
     }
 
     // MARK: Making
@@ -50,7 +51,7 @@ final class PatternTree {
 
     /// The node where the pattern ends.
     func add(_ pattern: PathPattern) -> PatternNode {
-        var node: PatternNode = pattern.isSpecial ? 1 : 0
+        var node = PatternNode(pattern.root.rawValue)
         for part in pattern.parts { node = child(of: node, part) }
         return node
     }
@@ -90,25 +91,33 @@ final class PatternTree {
         sealed = all
         marks = .allocate(capacity: branches.count)
         marks?.initialize(repeating: 0, count: branches.count)
-        active.free()
-        next.free()
-        active = NodeList(room: branches.count)
-        next = NodeList(room: branches.count)
+        walk.free()
+        walk = PatternWalk(room: branches.count)
     }
 
     // MARK: Walking
+
+    /// Calls `body` with the list of rules of each pattern that matches a command of CONTROL.
+    func match(command: UnsafeRawBufferPointer, _ body: (Int32) -> Void) {
+        guard let branches = sealed else { return }
+        let number = names.find(command, command.reduce(PatternNames.seed) { PatternNames.mix($0, $1) })
+        if number < 0 { return }
+        let node = below.find(UInt32(PathPattern.Root.command.rawValue), UInt32(number))
+        if node >= 0 && branches[Int(node)].list >= 0 { body(branches[Int(node)].list) }
+    }
 
     /// Calls `body` with the list of rules of each pattern that matches. `own`: the caller's domain id.
     @inline(__always) func match(
         _ path: UnsafeRawBufferPointer, own: UInt16?, _ body: (Int32) -> Void
     ) {
         guard let branches = sealed, let marks else { return }
-        active.count = 0
-        step &+= 1
-        let isSpecial = path[0] != 0x2F
-        enter(isSpecial ? 1 : 0, &active, branches, marks)
-        var start = isSpecial ? 0 : 1
-        while start < path.count {
+        if !walk.resume(path, own) {
+            step &+= 1
+            enter(path[0] == 0x2F ? 0 : 1, branches, marks)
+            walk.endLevel(at: 0)
+        }
+        var start = walk.nextStart
+        while start < path.count && !walk.isEmpty {
             var hash = PatternNames.seed
             var end = start
             while end < path.count && path[end] != 0x2F {
@@ -116,42 +125,40 @@ final class PatternTree {
                 end += 1
             }
             follow(UnsafeRawBufferPointer(rebasing: path[start..<end]), hash, own, branches, marks)
-            if active.count == 0 { return }
+            walk.endLevel(at: end)
             start = end + 1
         }
-        for position in 0..<active.count {
-            let list = branches[Int(active.nodes[position])].list
+        if start < path.count { return }
+        for position in walk.active {
+            let list = branches[Int(walk.node(position))].list
             if list >= 0 { body(list) }
         }
     }
 
-    /// The active nodes after one more name.
+    /// Makes the nodes active that one more name leads to.
     @inline(__always) private func follow(
         _ name: UnsafeRawBufferPointer, _ hash: UInt64, _ own: UInt16?,
         _ branches: UnsafeMutablePointer<PatternBranch>, _ marks: UnsafeMutablePointer<UInt64>
     ) {
         let number = names.find(name, hash)
-        next.count = 0
+        walk.makeRoom()
         step &+= 1
-        for position in 0..<active.count {
-            let node = active.nodes[position]
+        for position in walk.active {
+            let node = walk.node(position)
             let branch = branches[Int(node)]
-            if branch.isRest { enter(node, &next, branches, marks) }
+            if branch.isRest { enter(node, branches, marks) }
             if number >= 0 && branch.hasNames {
                 let child = below.find(UInt32(node), UInt32(number))
-                if child >= 0 { enter(PatternNode(child), &next, branches, marks) }
+                if child >= 0 { enter(PatternNode(child), branches, marks) }
             }
-            if branch.any >= 0 { enter(branch.any, &next, branches, marks) }
-            if branch.own >= 0, let own, isDecimal(name, own) { enter(branch.own, &next, branches, marks) }
+            if branch.any >= 0 { enter(branch.any, branches, marks) }
+            if branch.own >= 0, let own, isDecimal(name, own) { enter(branch.own, branches, marks) }
         }
-        let former = active
-        active = next
-        next = former
     }
 
     /// Makes a node active, and the node of `**` below it, since that stands for no name as well.
     @inline(__always) private func enter(
-        _ node: PatternNode, _ list: inout NodeList, _ branches: UnsafeMutablePointer<PatternBranch>,
+        _ node: PatternNode, _ branches: UnsafeMutablePointer<PatternBranch>,
         _ marks: UnsafeMutablePointer<UInt64>
     ) {
         let branch = branches[Int(node)]
@@ -159,27 +166,12 @@ final class PatternTree {
             if marks[Int(node)] == step { return }
             marks[Int(node)] = step
         }
-        list.append(node)
+        walk.append(node)
         if branch.rest >= 0 && marks[Int(branch.rest)] != step {
             marks[Int(branch.rest)] = step
-            list.append(branch.rest)
+            walk.append(branch.rest)
         }
     }
-}
-
-/// Nodes, in room that was made before. Each is in it once, so the room is enough.
-private struct NodeList {
-    private(set) var nodes: UnsafeMutablePointer<PatternNode>
-    var count = 0
-
-    init(room: Int = 1) { nodes = .allocate(capacity: room) }
-
-    @inline(__always) mutating func append(_ node: PatternNode) {
-        nodes[count] = node
-        count += 1
-    }
-
-    func free() { nodes.deallocate() }
 }
 
 /// Whether the bytes are the number in decimal digits, without zeros before it.

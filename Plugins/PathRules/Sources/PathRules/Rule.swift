@@ -39,33 +39,45 @@ public enum PatternPart: Hashable, Sendable {
     case rest
 }
 
-/// Which paths a rule is about.
+/// Which paths a rule is about, or which of CONTROL's commands.
 public struct PathPattern: Hashable, Sendable {
-    /// Of `@introduceDomain` and its like, which have no slash; else of nodes.
-    public var isSpecial: Bool
+    /// What a pattern's first name is a name of.
+    public enum Root: UInt8, Sendable {
+        /// A node below `/`.
+        case node
+        /// `@introduceDomain` or one of its like, which have no slash before them.
+        case special
+        /// A command of CONTROL: the pattern is its name and nothing else.
+        case command
+    }
+
+    public var root: Root
     /// The names, outermost first; none: the root.
     public var parts: [PatternPart]
 
-    public init(isSpecial: Bool = false, _ parts: [PatternPart]) {
-        self.isSpecial = isSpecial
+    public init(_ root: Root, _ parts: [PatternPart]) {
+        self.root = root
         self.parts = parts
     }
+
+    /// Of nodes.
+    public init(_ parts: [PatternPart]) { self.init(.node, parts) }
 }
 
 public struct Rule: Sendable {
     public var subjects: [RuleSubject]
     public var operations: PolicyOperations
-    /// Nil: every path, and operations that have none.
+    /// Nil: every path, every command of CONTROL, and operations that have neither.
     public var patterns: [PathPattern]?
     public var effect: RuleEffect
     /// What it would deny or grant is logged, and the rules behind it decide.
     public var isPermissive: Bool
     /// For texts: its name, if it has one, and `FILE:LINE`.
-    public var title: String
+    public var title: PlainText
 
     public init(
         _ effect: RuleEffect, subjects: [RuleSubject], operations: PolicyOperations,
-        patterns: [PathPattern]? = nil, isPermissive: Bool = false, title: String = ""
+        patterns: [PathPattern]? = nil, isPermissive: Bool = false, title: PlainText = ""
     ) {
         self.effect = effect
         self.subjects = subjects

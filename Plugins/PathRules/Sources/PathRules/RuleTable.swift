@@ -45,6 +45,8 @@ public final class RuleTable {
     static let namedMax = 1 << 20
     /// How many places the patterns may have together.
     static let branchesMax = 1 << 20
+    /// How many rules there may be.
+    public static let rulesMax = 10_000
 
     public let rules: [Rule]
     /// All that any rule names.
@@ -86,21 +88,16 @@ public final class RuleTable {
     }
 
     private func classifyDomains() {
-        var starts: Set<UInt32> = [0]
-        var isNeeded = false
+        var ranges: [(first: UInt16, last: UInt16)] = []
         for rule in rules {
-            for case .domains(let first, let last) in rule.subjects {
-                isNeeded = true
-                starts.insert(UInt32(first))
-                starts.insert(UInt32(last) + 1)
-            }
+            for case .domains(let first, let last) in rule.subjects { ranges.append((first, last)) }
         }
-        if !isNeeded { return }
-        let sorted = starts.sorted().filter { $0 <= 0xFFFF }
+        if ranges.isEmpty { return }
+        let starts = DomainRuns(ranges).starts
         domainClasses = [UInt16](repeating: 0, count: 0x1_0000)
-        for (number, start) in sorted.enumerated() {
-            let end = number + 1 < sorted.count ? sorted[number + 1] : 0x1_0000
-            for id in start..<end { domainClasses[Int(id)] = UInt16(truncatingIfNeeded: number) }
+        for number in starts.indices {
+            let end = number + 1 < starts.count ? Int(starts[number + 1]) : 0x1_0000
+            for id in Int(starts[number])..<end { domainClasses[id] = UInt16(truncatingIfNeeded: number) }
         }
     }
 
@@ -172,13 +169,19 @@ public final class RuleTable {
 
     // MARK: Asking
 
-    /// The first rules for an operation. `path` is empty for an operation that has none.
+    /// How many names have been walked so far, for tests of what that costs.
+    var stepCount: UInt64 { tree.step }
+
+    /// The first rules for an operation. `path` is empty for an operation that has none; CONTROL's is its
+    /// command.
     public func find(_ asker: Asker, _ operation: UInt32, _ path: UnsafeRawBufferPointer) -> FoundRules {
         let kind = operation < 64 ? Int(operationClasses[Int(operation)]) : 0
         if kind == 0 { return FoundRules() }
         var found = FoundRules(deciding: .max, permissive: .max)
         look(asker, 0, kind, &found)
-        if !path.isEmpty {
+        if operation == PolicyOperation.control.rawValue {
+            tree.match(command: path) { list in look(asker, Int(list), kind, &found) }
+        } else if !path.isEmpty {
             tree.match(path, own: asker.domain) { list in look(asker, Int(list), kind, &found) }
         }
         if found.permissive > found.deciding || found.permissive == .max { found.permissive = -1 }

@@ -6,7 +6,8 @@ import XenStorePlugin
 import XenStoreYAML
 
 public let pathRules = Plugin(
-    policy: FilePathRules.init, name: "path-rules", version: "1.0",
+    policy: FilePathRules.init(host:options:), compiled: PathRulesPolicy.init(host:compiled:),
+    name: "path-rules", version: "1.0",
     summary: "Who may do what to which path, by the first rule that matches.", options: FilePathRules.options)
 
 /// Path rules that come from a file.
@@ -26,6 +27,10 @@ public final class FilePathRules: PathRulesPolicy {
 
     private let recorder: Recorder?
     private let record: String?
+    private let mode: PluginOption?
+    private let isRecording: Bool
+    /// A line for the log; empty: the rules are enforced.
+    private let whyPermissive: String
     private var reminder: Reminder?
     private var isClosed = false
 
@@ -37,6 +42,8 @@ public final class FilePathRules: PathRulesPolicy {
             }
             mode = named
         }
+        isRecording = mode == .record
+        self.mode = options["mode"]
         record = try Self.path(options["record-to"])
         if let option = options["mode"], mode == .record, record == nil {
             throw PluginFailure(
@@ -45,7 +52,7 @@ public final class FilePathRules: PathRulesPolicy {
         if let option = options["record-to"], mode != .record, record != nil {
             throw PluginFailure("\(option.place): found record-to without mode: record, expected none")
         }
-        recorder = mode == .record ? Recorder() : nil
+        recorder = mode == .record && !host.isTrial ? Recorder() : nil
         let path = try Self.path(options["file"])
         let file = try path.map { path throws(PluginFailure) in try Self.read(path, host) } ?? RuleFile()
         let table: RuleTable
@@ -53,13 +60,14 @@ public final class FilePathRules: PathRulesPolicy {
             table = try RuleTable(file.rules)
         } catch {
             throw PluginFailure(
-                "\(file.rules[error.rule].title): found too many rules together, expected fewer")
+                "\(file.rules[error.rule].title.string): found too many rules together, expected fewer")
         }
         let isPermissive = mode != .enforce || file.isPermissive
-        try super.init(host: host, table: table, isPermissive: isPermissive)
-        if !isPermissive { return }
         let why = mode == .enforce ? "\(path ?? "") says permissive" : "mode \(mode.rawValue)"
         let text = "the rules are not enforced (\(why))"
+        whyPermissive = isPermissive ? text : ""
+        try super.init(host: host, table: table, isPermissive: isPermissive)
+        if !isPermissive || host.isTrial { return }
         host.log(.warning, text)
         reminder = try Reminder(every: 60_000_000_000) { [recorder, record] in
             host.log(.warning, text)
@@ -85,6 +93,13 @@ public final class FilePathRules: PathRulesPolicy {
             let more = error.all.count > 1 ? " (and \(error.all.count - 1) more)" : ""
             throw PluginFailure((error.all.first?.description ?? path) + more)
         }
+    }
+
+    override public func compile() throws(PluginFailure) -> [UInt8] {
+        if let mode, isRecording {
+            throw .option(mode, expected: "enforce or permissive: a kernel has no file to record to")
+        }
+        return RuleForm(table.rules, whyPermissive: PlainText(whyPermissive)).bytes
     }
 
     // MARK: Recording
@@ -126,8 +141,8 @@ public final class FilePathRules: PathRulesPolicy {
         if let recorder, let record { Self.write(recorder, to: record, host) }
     }
 
-    /// Puts the rules where the earlier ones are, as a whole. Who has seen nothing, as an instance that only
-    /// `explain` or a reload with a mistake has opened, leaves those.
+    /// Puts the rules where the earlier ones are, as a whole. Who has seen nothing, as an instance that a
+    /// reload with a mistake has opened, leaves those.
     private static func write(_ recorder: Recorder, to path: String, _ host: PluginHost) {
         let current = recorder.current
         if current.isEmpty { return }

@@ -15,6 +15,7 @@ struct RuleDraft {
     var operations: PolicyOperations?
     var patterns: [PathPattern]?
     var pathsPlace: Place?
+    var commandsPlace: Place?
     var isPermissive = false
     var name: String?
 
@@ -28,6 +29,10 @@ struct RuleDraft {
             Key("paths") { node, draft, reading in
                 draft.pathsPlace = node.place
                 draft.patterns = Expected.patterns.read(node, &reading)
+            },
+            Key("commands") { node, draft, reading in
+                draft.commandsPlace = node.place
+                draft.patterns = Expected.commands.read(node, &reading)
             },
             Key("error") { node, draft, reading in
                 draft.errorPlace = node.place
@@ -61,7 +66,13 @@ struct RuleDraft {
             reading.mistakes.add(
                 pathsPlace, found: "paths for operations that have none", expected: "no paths")
         }
-        guard let effect, let subjects, pathsPlace == nil || patterns != nil else { return nil }
+        if let commandsPlace, self.operations != PolicyOperations(.control) {
+            reading.mistakes.add(
+                commandsPlace, found: "commands of a rule that is not about CONTROL alone",
+                expected: "no commands, or \"operations: CONTROL\"")
+        }
+        let isAboutSome = pathsPlace != nil || commandsPlace != nil
+        guard let effect, let subjects, !isAboutSome || patterns != nil else { return nil }
         let decided: RuleEffect =
             switch effect {
             case .deny: .deny(error ?? .access)
@@ -71,7 +82,7 @@ struct RuleDraft {
         let at = "\(reading.mistakes.file):\(place.line)"
         return Rule(
             decided, subjects: subjects, operations: operations, patterns: patterns,
-            isPermissive: isPermissive, title: name.map { "rule \($0) (\(at))" } ?? "rule \(at)")
+            isPermissive: isPermissive, title: name.map { "rule \($0) (\(at))" } ?? "rule \(at)" as PlainText)
     }
 }
 

@@ -13,7 +13,7 @@ public struct RuleFile {
 
     /// The most bytes that a rule file may have, and the most rules in it.
     public static let fileMax = 4 << 20
-    static let rulesMax = 10_000
+    static let rulesMax = RuleTable.rulesMax
 
     public init() {}
 

@@ -110,7 +110,7 @@ extension Expected where Value == [PathPattern] {
 
 /// The patterns that a text stands for; nil: it is none.
 func pathPatterns(_ text: String) -> [PathPattern]? {
-    if text == "**" { return [PathPattern([.rest]), PathPattern(isSpecial: true, [.rest])] }
+    if text == "**" { return [PathPattern([.rest]), PathPattern(.special, [.rest])] }
     if text == "/" { return [PathPattern([])] }
     if text.utf8.count > 3072 { return nil }
     let isSpecial = text.utf8.first == UInt8(ascii: "@")
@@ -123,7 +123,7 @@ func pathPatterns(_ text: String) -> [PathPattern]? {
         if part == .rest && parts.last == .rest { return nil }
         parts.append(part)
     }
-    return [PathPattern(isSpecial: isSpecial, parts)]
+    return [PathPattern(isSpecial ? .special : .node, parts)]
 }
 
 private func patternPart(_ name: [UInt8]) -> PatternPart? {
@@ -137,6 +137,28 @@ private func patternPart(_ name: [UInt8]) -> PatternPart? {
         }
     }
     return isName && !name.isEmpty ? .name(name) : nil
+}
+
+extension Expected where Value == [PathPattern] {
+    /// A command of CONTROL, or a list of them.
+    static var commands: Expected {
+        oneOrMany { node, reading in
+            if case .scalar(let text, _) = node.content, isCommand(text) {
+                return [PathPattern(.command, [.name(Array(text.utf8))])]
+            }
+            reading.mistakes.add(
+                node.place, found: node.found,
+                expected: "a command of CONTROL, such as check: lower-case letters, digits and -")
+            return nil
+        }
+    }
+}
+
+private func isCommand(_ text: String) -> Bool {
+    (1...60).contains(text.utf8.count)
+        && text.utf8.allSatisfy {
+            (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x2D
+        }
 }
 
 extension Expected {

@@ -1,7 +1,7 @@
 // Who has which label, and what labels may do to each other, looked up in tables.
 //
-// Invariants: tables by domain id have `domainCount` entries, that between labels `count` times `count`. Both
-// are complete before the first question, and never change.
+// Invariants: the table between labels has `count` times `count` entries. All is complete before the first
+// question, and never changes.
 
 import XenStorePlugin
 import XenStoreTypes
@@ -10,26 +10,24 @@ import XenStoreTypes
 public struct LabelTable {
     public let rules: LabelRules
     let tree: LabelTree
-    private let guests: [FoundLabel]
-    private let privileged: [FoundLabel]
+    private let guests: DomainLabels
+    private let privileged: DomainLabels
     private let user: FoundLabel
     private let count: Int
     /// A bit a class, by subject and object.
     private var allowed: [UInt8]
 
-    private static let domainCount = 0x7FF0
-
     public init(_ rules: LabelRules) {
         self.rules = rules
         tree = LabelTree(rules.nodes)
-        guests = Self.labels(rules.domains) { member, domain in
+        guests = DomainLabels(rules.domains) { member, domain in
             switch member {
             case .any, .guest: true
             case .dom0, .user: false
             case .domains(let first, let last): first <= domain && domain <= last
             }
         }
-        privileged = Self.labels(rules.domains) { member, domain in
+        privileged = DomainLabels(rules.domains) { member, domain in
             switch member {
             case .any, .dom0: true
             case .guest, .user: false
@@ -52,32 +50,17 @@ public struct LabelTable {
         }
     }
 
-    private static func labels(
-        _ lines: [DomainLabel], _ isMember: (Member, UInt16) -> Bool
-    ) -> [FoundLabel] {
-        var labels = [FoundLabel](repeating: FoundLabel(label: 0, line: 0), count: domainCount)
-        for domain in 0..<domainCount {
-            guard
-                let line = lines.first(where: { line in
-                    line.members.contains { isMember($0, UInt16(domain)) }
-                })
-            else { continue }
-            labels[domain] = FoundLabel(label: line.label, line: line.line)
-        }
-        return labels
-    }
-
     // MARK: Looking up
 
     func subject(_ question: PolicyQuestion) -> FoundLabel {
-        guard let domain = question.speaksFor, Int(domain) < Self.domainCount else { return user }
-        return question.isPrivileged ? privileged[Int(domain)] : guests[Int(domain)]
+        guard let domain = question.speaksFor, domain < DomainID.firstReserved else { return user }
+        return question.isPrivileged ? privileged[domain] : guests[domain]
     }
 
     /// Of the domain that owns a node: 0 is privileged, all others are guests.
     func owner(_ domain: UInt16) -> Label {
-        if Int(domain) >= Self.domainCount { return 0 }
-        return (domain == 0 ? privileged[0] : guests[Int(domain)]).label
+        if domain >= DomainID.firstReserved { return 0 }
+        return (domain == 0 ? privileged[0] : guests[domain]).label
     }
 
     func allows(_ subject: Label, _ object: Label, _ what: LabelClass) -> Bool {
@@ -91,4 +74,26 @@ public struct LabelTable {
                 && (line.objects?.contains(object) ?? true)
         }?.line
     }
+}
+
+/// The labels of domain ids.
+///
+/// Invariant: each run has its entry in `labels`.
+private struct DomainLabels {
+    private let runs: DomainRuns
+    private var labels: [FoundLabel] = []
+
+    init(_ lines: [DomainLabel], _ isMember: (Member, UInt16) -> Bool) {
+        var ranges: [(first: UInt16, last: UInt16)] = []
+        for line in lines {
+            for case .domains(let first, let last) in line.members { ranges.append((first, last)) }
+        }
+        runs = DomainRuns(ranges)
+        for start in runs.starts {
+            let line = lines.first { line in line.members.contains { isMember($0, start) } }
+            labels.append(FoundLabel(label: line?.label ?? 0, line: line?.line ?? 0))
+        }
+    }
+
+    subscript(_ domain: UInt16) -> FoundLabel { labels[runs.number(of: domain)] }
 }

@@ -21,6 +21,7 @@ struct LabelTree {
     private struct Branch {
         /// Where `*` leads to; 0: nowhere.
         var any = 0
+        /// In the order of their bytes.
         var names: [(name: [UInt8], branch: Int)] = []
         /// The lines of `nodes` that end here, by their place in the file.
         var entries: [Int] = []
@@ -38,22 +39,23 @@ struct LabelTree {
             for name in node.names { at = child(of: at, name) }
             branches[at].entries.append(index)
         }
-        for index in branches.indices { branches[index].names.sort { isBefore($0.name, $1.name) } }
     }
 
     private mutating func child(of branch: Int, _ name: [UInt8]) -> Int {
-        let there =
-            name.isEmpty
-            ? branches[branch].any : branches[branch].names.first { $0.name == name }?.branch ?? 0
-        if there != 0 { return there }
-        branches.append(Branch())
-        let new = branches.count - 1
         if name.isEmpty {
-            branches[branch].any = new
-        } else {
-            branches[branch].names.append((name, new))
+            if branches[branch].any == 0 { branches[branch].any = add() }
+            return branches[branch].any
         }
+        let (place, there) = name.withUnsafeBytes { find(branch, $0) }
+        if let there { return there }
+        let new = add()
+        branches[branch].names.insert((name, new), at: place)
         return new
+    }
+
+    private mutating func add() -> Int {
+        branches.append(Branch())
+        return branches.count - 1
     }
 
     /// The label of the node of the first `depth` names of a question's path: that of the deepest pattern
@@ -67,7 +69,7 @@ struct LabelTree {
             let name = question.component(position)
             var next: [Int] = []
             for branch in active {
-                if let named = child(of: branch, name) { next.append(named) }
+                if let named = find(branch, name).branch { next.append(named) }
                 if branches[branch].any != 0 { next.append(branches[branch].any) }
             }
             if next.isEmpty { break }
@@ -90,18 +92,26 @@ struct LabelTree {
         if best < Int.max { found = FoundLabel(label: nodes[best].label, line: nodes[best].line) }
     }
 
-    private func child(of branch: Int, _ name: UnsafeRawBufferPointer) -> Int? {
-        let names = branches[branch].names
+    /// Where a name stands or would stand among a branch's, and the branch that it leads to.
+    private func find(_ branch: Int, _ name: UnsafeRawBufferPointer) -> (place: Int, branch: Int?) {
         var low = 0
-        var high = names.count
+        var high = branches[branch].names.count
         while low < high {
             let middle = (low + high) / 2
-            if isBefore(names[middle].name, name) { low = middle + 1 } else { high = middle }
+            switch order(branches[branch].names[middle].name, name) {
+            case 0: return (middle, branches[branch].names[middle].branch)
+            case ..<0: low = middle + 1
+            default: high = middle
+            }
         }
-        return low < names.count && names[low].name.elementsEqual(name) ? names[low].branch : nil
+        return (low, nil)
     }
 }
 
-private func isBefore(_ left: some Collection<UInt8>, _ right: some Collection<UInt8>) -> Bool {
-    left.lexicographicallyPrecedes(right)
+/// Below 0, 0 or above it, as `left` comes before `right`, is the same, or comes after it.
+private func order(_ left: [UInt8], _ right: UnsafeRawBufferPointer) -> Int {
+    for index in 0..<min(left.count, right.count) where left[index] != right[index] {
+        return Int(left[index]) - Int(right[index])
+    }
+    return left.count - right.count
 }

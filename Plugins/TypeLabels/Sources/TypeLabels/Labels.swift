@@ -1,5 +1,7 @@
 // Labels as values, before a table is made of them.
 
+import XenStorePlugin
+
 /// What may be done to a node, or with it. The words are those of type enforcement for XenStore under FLASK.
 public enum LabelClass: UInt8, CaseIterable, Sendable {
     /// A node with this label comes to be.
@@ -95,13 +97,13 @@ public struct Allowance: Sendable {
 
 /// All that a file of labels says.
 public struct LabelRules: Sendable {
-    public var file: String
+    public var file: PlainText
     /// By their numbers; the first is that of whatever gets no other.
-    public var labels = ["unlabeled"]
+    public var labels: [PlainText] = ["unlabeled"]
     public var domains: [DomainLabel] = []
     public var nodes: [NodeLabel] = []
     public var allowances: [Allowance] = []
     public var isPermissive = false
 
-    public init(file: String) { self.file = file }
+    public init(file: PlainText) { self.file = file }
 }

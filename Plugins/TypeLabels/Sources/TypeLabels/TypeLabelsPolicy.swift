@@ -5,20 +5,32 @@
 import XenStorePlugin
 import XenStoreTypes
 
+/// As a kernel links it.
+public let compiledTypeLabels = Plugin(
+    compiledPolicy: TypeLabelsPolicy.init(host:compiled:), name: "type-labels", version: "1.0")
+
 /// Denies what no line of the rules allows. Permissive, it logs that and abstains.
 open class TypeLabelsPolicy: AccessPolicy {
     private static let logInterval: UInt64 = 1_000_000_000
 
     private let table: LabelTable
-    private let isPermissive: Bool
+    private final var isPermissive: Bool { table.rules.isPermissive }
+    /// What it decides by.
+    public final var rules: LabelRules { table.rules }
     /// When a denial was logged last (0: never), and how many were not since.
     private var logged: UInt64 = 0
     private var unlogged: UInt64 = 0
 
-    public init(host: PluginHost, rules: LabelRules, isPermissive: Bool) throws(PluginFailure) {
+    public init(host: PluginHost, rules: LabelRules) throws(PluginFailure) {
         table = LabelTable(rules)
-        self.isPermissive = isPermissive
         try super.init(host: host, options: [])
+        if !isPermissive { return }
+        host.log(.warning, "\(rules.file) is not enforced: what it denies is only logged" as PlainText)
+    }
+
+    /// With the labels of a compiled form. Throws where the bytes are none.
+    public convenience init(host: PluginHost, compiled bytes: [UInt8]) throws(PluginFailure) {
+        try self.init(host: host, rules: LabelRules(compiled: bytes))
     }
 
     override public var interest: PolicyInterest {
@@ -48,11 +60,11 @@ open class TypeLabelsPolicy: AccessPolicy {
         }
     }
 
-    private func node(_ question: PolicyQuestion, _ owner: Label?) -> FoundLabel {
+    private final func node(_ question: PolicyQuestion, _ owner: Label?) -> FoundLabel {
         table.tree.label(of: question, question.componentCount, owner: owner)
     }
 
-    private func decideCreation(_ question: PolicyQuestion, _ subject: FoundLabel) -> PolicyDecision {
+    private final func decideCreation(_ question: PolicyQuestion, _ subject: FoundLabel) -> PolicyDecision {
         let fresh = node(question, question.permissionsAfter.first.map { table.owner($0.domain.rawValue) })
         // Of the node above only the path is known.
         let above = table.tree.label(of: question, max(0, question.componentCount - 1), owner: nil)
@@ -64,7 +76,7 @@ open class TypeLabelsPolicy: AccessPolicy {
         return decision
     }
 
-    private func decideChange(
+    private final func decideChange(
         _ question: PolicyQuestion, _ subject: FoundLabel, _ owner: Label?
     ) -> PolicyDecision {
         let before = node(question, owner)
@@ -80,7 +92,7 @@ open class TypeLabelsPolicy: AccessPolicy {
 
     // MARK: One need
 
-    private func check(
+    private final func check(
         _ question: PolicyQuestion, _ subject: FoundLabel, _ object: FoundLabel, _ what: LabelClass
     ) -> PolicyDecision {
         if table.allows(subject.label, object.label, what) {
@@ -93,21 +105,21 @@ open class TypeLabelsPolicy: AccessPolicy {
     }
 
     /// The two labels with the lines that give them, and the line that allows it.
-    private func reason(_ subject: FoundLabel, _ object: FoundLabel, _ what: LabelClass) -> String {
-        let file = table.rules.file
-        let allowance =
-            table.line(subject.label, object.label, what).map { "\(file):\($0) allows" }
-            ?? (isPermissive ? "no line allows (permissive)" : "no line allows")
+    private final func reason(_ subject: FoundLabel, _ object: FoundLabel, _ what: LabelClass) -> PlainText {
+        var allowance: PlainText = isPermissive ? "no line allows (permissive)" : "no line allows"
+        if let line = table.line(subject.label, object.label, what) {
+            allowance = "\(table.rules.file):\(UInt64(line)) allows"
+        }
         return "\(allowance) \(named(subject)) to \(what.name) \(named(object))"
     }
 
-    private func named(_ found: FoundLabel) -> String {
+    private final func named(_ found: FoundLabel) -> PlainText {
         let name = table.rules.labels[Int(found.label)]
-        return found.line == 0 ? name : "\(name) (\(table.rules.file):\(found.line))"
+        return found.line == 0 ? "\(name)" : "\(name) (\(table.rules.file):\(UInt64(found.line)))"
     }
 
     /// At most one line a second, with how many were not logged.
-    private func note(
+    private final func note(
         _ question: PolicyQuestion, _ subject: FoundLabel, _ object: FoundLabel, _ what: LabelClass
     ) {
         // Silence is how an event that is not to be heard is denied; it is no attempt.
@@ -116,11 +128,12 @@ open class TypeLabelsPolicy: AccessPolicy {
             unlogged += 1
             return
         }
-        let who =
-            question.speaksFor.map { "domain \($0)" } ?? question.peer.map { "uid \($0.uid)" } ?? "nobody"
-        let path = String(decoding: question.path, as: UTF8.self)
-        let more = unlogged > 0 ? " (and \(unlogged) more since)" : ""
-        host.log(.notice, "\(reason(subject, object, what)): \(who), \(path)\(more)")
+        var who: PlainText = "nobody"
+        if let peer = question.peer { who = "uid \(UInt64(peer.uid))" }
+        if let domain = question.speaksFor { who = "domain \(UInt64(domain))" }
+        let more: PlainText = unlogged > 0 ? " (and \(unlogged) more since)" : ""
+        let reason = reason(subject, object, what)
+        host.log(.notice, "\(reason): \(who), \(question.path)\(more)" as PlainText)
         logged = max(1, question.now)
         unlogged = 0
     }

@@ -4,6 +4,7 @@
 // can name those only, so that a slip of the pen is a mistake and not a rule that never applies.
 
 import TypeLabels
+import XenStorePlugin
 import XenStoreTypes
 import XenStoreYAML
 
@@ -14,9 +15,8 @@ struct LabelFile {
     private var labels: [String: Label] = ["unlabeled": 0]
 
     static let fileMax = 4 << 20
-    static let linesMax = 10_000
-    /// The most labels, `unlabeled` among them.
-    static let labelsMax = 128
+    static let linesMax = LabelRules.linesMax
+    static let labelsMax = LabelRules.labelsMax
 
     /// What the file at `path` says. Throws every mistake in it, or why it cannot be read.
     static func read(_ path: String) throws(ConfigurationMistakes) -> LabelRules {
@@ -33,7 +33,7 @@ struct LabelFile {
     /// What the bytes of the file `name` say. Throws every mistake in them.
     static func read(_ bytes: [UInt8], file name: String) throws(ConfigurationMistakes) -> LabelRules {
         var reading = Reading(mistakes: MistakeList(file: name), accounts: .machine)
-        var file = LabelFile(rules: LabelRules(file: name))
+        var file = LabelFile(rules: LabelRules(file: PlainText(name)))
         if bytes.count > fileMax {
             reading.mistakes.add(nil, "found more than \(fileMax) bytes, expected labels")
         } else if let root = readYAML(bytes, &reading.mistakes) {
@@ -103,7 +103,7 @@ struct LabelFile {
         }
         let label = Label(labels.count)
         labels[name] = label
-        rules.labels.append(name)
+        rules.labels.append(PlainText(name))
         return label
     }
 
@@ -120,8 +120,8 @@ struct LabelFile {
                 }
                 var expected =
                     "a label that domains or nodes give" + (orAny ? ", a list of them, or any" : "")
-                if case .scalar(let text, _) = item.content, let near = nearest(to: text, among: rules.labels)
-                {
+                let names = rules.labels.map(\.string)
+                if case .scalar(let text, _) = item.content, let near = nearest(to: text, among: names) {
                     expected += " (did you mean \(near)?)"
                 }
                 reading.mistakes.add(item.place, found: item.found, expected: expected)

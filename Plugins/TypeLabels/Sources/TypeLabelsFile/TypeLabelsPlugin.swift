@@ -5,7 +5,8 @@ import XenStorePlugin
 import XenStoreYAML
 
 public let typeLabels = Plugin(
-    policy: FileTypeLabels.init, name: "type-labels", version: "1.0",
+    policy: FileTypeLabels.init(host:options:), compiled: TypeLabelsPolicy.init(host:compiled:),
+    name: "type-labels", version: "1.0",
     summary: "What labels of domains may do to labels of nodes.",
     options: [
         OptionDescription(
@@ -25,11 +26,12 @@ final class FileTypeLabels: TypeLabelsPolicy {
             isPermissive = mode.value == "permissive"
         }
         guard let file = options["file"] else { throw PluginFailure("the option file is missing") }
-        let rules = try Self.read(try Self.path(file), host)
-        isPermissive = isPermissive || rules.isPermissive
-        try super.init(host: host, rules: rules, isPermissive: isPermissive)
-        if isPermissive { host.log(.warning, "\(rules.file) is not enforced: what it denies is only logged") }
+        var rules = try Self.read(try Self.path(file), host)
+        if isPermissive { rules.isPermissive = true }
+        try super.init(host: host, rules: rules)
     }
+
+    override func compile() throws(PluginFailure) -> [UInt8] { rules.compiled }
 
     private static func path(_ option: PluginOption) throws(PluginFailure) -> String {
         if option.value.isEmpty { throw .option(option, expected: "a file's path") }
