@@ -23,7 +23,7 @@ enum SimulatedMistake: UInt8 {
             machine_place_interrupt_table()?.storeBytes(of: 0, toByteOffset: 16 * 13, as: UInt64.self)
             machine_store32(UnsafeMutableRawPointer(bitPattern: 0xAAAA_0000_0000_0000 + UInt(bytes.count)), 1)
         case .noMemory:
-            while true { _ = allocate(1 << 20, 16) }
+            while true { machine_store32(.allocate(byteCount: 1 << 20, alignment: 16), 1) }
         case .failedCheck: Console.put(Int(bytes[bytes.count]))
         }
     }
