@@ -7,6 +7,8 @@
 #   make build          .build/release/xenstored and .build/release/xenstore-bench
 #   make lint           * swift format, as .swift-format has it; nothing is changed
 #   make stubdom        the daemon as a kernel of its own, .build/stubdom/xenstored.elf (docs/stubdom.md)
+#   make stubdom-linux  the daemon and Debian's kernel for a domain of its own, .build/stubdom-linux; OVERLAY=FOLDER
+#                       puts its files over the initramfs
 #   make embedded       * the core, the shared page and policies as bare-metal code: compiles, and wants no more of
 #                       a C library than memory
 #   make unit           * swift test: unit, host, transcripts, simulation, tidiness; PEERS=1 also plays the
@@ -15,8 +17,8 @@
 #   make test-clients   * xenstore-utils, xenstore-control, test-xenstore and pyxs against our daemon, and what
 #                       `make run` shows; with XENSTORED_PATH=SOCKET, against the daemon that listens there
 #   make test-xen       the daemon under Xen itself, emulated by qemu, with real guests (docs/testing.md);
-#                       SCENE="NAME..." plays just these, DAEMON=c or ocaml Debian's daemons, DAEMON=PATH another
-#                       build of ours
+#                       SCENE="NAME..." plays just these, DAEMON=stubdom or stubdom-linux ours in a domain of its
+#                       own, DAEMON=c or ocaml Debian's daemons, DAEMON=PATH another build of ours
 #   make fuzz-smoke     * each fuzz target for FUZZ_SECONDS (5)
 #   make torture        kills the daemon under load for TORTURE_SECONDS (600), then at TORTURE_SAMPLES (200)
 #                       instructions of each kind of request; SEED repeats a run
@@ -41,11 +43,14 @@ swift_version := 6.3
 packages := libxen-dev libyaml-dev libtdb-dev tdb-tools pkg-config make gcc g++ libc6-dev git ca-certificates
 client_packages := xenstore-utils python3 python3-venv
 stubdom_packages := qemu-system-x86 binutils
+stubdom_linux_packages := binutils cpio python3
 xen_packages := qemu-system-x86 binutils python3
+# Which of our own daemons `make test-xen` builds.
+xen_builds := $(filter stubdom stubdom-linux,$(DAEMON)) $(if $(filter-out stubdom stubdom-linux,$(DAEMON)),,static)
 sources := Sources Plugins Tests stubdom Package.swift
 
-.PHONY: help run test build stubdom lint embedded unit test-stubdom test-clients test-xen torture fuzz-smoke fuzz bench format install deps clean
-.PHONY: toolchain client-deps
+.PHONY: help run test build stubdom stubdom-linux lint embedded unit test-stubdom test-clients test-xen torture fuzz-smoke fuzz bench format install deps clean
+.PHONY: toolchain static client-deps
 
 help:
 	@sed -n '/^#   make/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -75,6 +80,10 @@ stubdom: toolchain deps
 	$(call need,binutils)
 	stubdom/build
 
+stubdom-linux: static
+	$(call need,$(stubdom_linux_packages))
+	stubdom/linux/build .build-static/release/xenstored $(OVERLAY)
+
 test-stubdom: stubdom
 	$(call need,$(stubdom_packages))
 	STUBDOM_KERNEL=$(CURDIR)/.build/stubdom/xenstored.elf swift test $(SWIFTFLAGS) --no-parallel --filter StubdomTests
@@ -100,11 +109,13 @@ endef
 test-clients: client-deps $(if $(XENSTORED_PATH),,build)
 	Tests/Clients/run $(if $(XENSTORED_PATH),,.build/release/xenstored)
 
-# Built with a static standard library, so that dom0 needs nothing of Swift.
-test-xen: $(if $(DAEMON),,toolchain) deps
+# Built with a static standard library, so that who runs it needs nothing of Swift.
+static: toolchain deps
+	@for product in xenstored xenstore-tdb-file; do swift build -c release --static-swift-stdlib \
+		--product $$product --scratch-path .build-static $(SWIFTFLAGS) || exit; done
+
+test-xen: $(xen_builds) deps
 	$(call need,$(xen_packages))
-	@$(if $(DAEMON),,for product in xenstored xenstore-tdb-file; do swift build -c release --static-swift-stdlib \
-		--product $$product --scratch-path .build-static $(SWIFTFLAGS) || exit; done)
 	@Tests/Xen/run $(if $(DAEMON),--daemon $(DAEMON)) --seconds $(or $(XEN_SECONDS),1800) $(SCENE)
 
 torture: build

@@ -51,6 +51,16 @@ const char *xen_load_control(void *library, struct xen_control_calls *calls)
 	return NULL;
 }
 
+const char *xen_load_hypercall(void *library, struct xen_hypercall_calls *calls)
+{
+	LOAD(xencall_open);
+	LOAD(xencall_close);
+	LOAD(xencall1);
+	LOAD(xencall_alloc_buffer);
+	LOAD(xencall_free_buffer);
+	return NULL;
+}
+
 const char *xen_load_manage(void *library, struct xen_manage_calls *calls)
 {
 	LOAD(xenmanage_open);

@@ -5,17 +5,17 @@ import XenStoreRing
 import XenStoreTypes
 
 extension Daemon {
-    /// Introduces the daemon's own domain, whose ring the host has (`ownPort`), and those whose pages name a
-    /// port, for which nobody will. The others are left to INTRODUCE, and named in the log. Whoever has been
-    /// attached again is introduced already.
+    /// Introduces the domain whose ring the host has (`ownPort`: of the daemon's own domain, or with --event
+    /// the control domain), and those whose pages name a port, for which nobody will. The others are left to
+    /// INTRODUCE, and named in the log. Whoever has been attached again is introduced already.
     ///
-    /// Fails if the daemon's own ring is there and cannot be attached.
+    /// Fails if the ring that the host has cannot be attached.
     func introduceDomains(ownPort: UInt32?) throws(StartFailure) {
         guard let rings else { return }
         if let ownPort { try introduceOwn(ownPort) }
         var waiting: [DomainID] = []
         for domain in rings.hypervisor.domains() where domain != options.server.domain {
-            if rings.isAttached(domain) { continue }
+            if rings.isAttached(domain) || domain == rings.hypervisor.ownDomain { continue }
             if let port = namedPort(rings.hypervisor, domain) {
                 // That it fails is in the log, and concerns this domain only.
                 try? server.introduce(domain, gfn: noFrame, port: port)
@@ -56,7 +56,8 @@ extension Daemon {
     }
 
     private func ownRingFailure(_ failure: HypervisorFailure) -> StartFailure {
-        StartFailure("the ring of domain \(options.server.domain.rawValue), the daemon's own: \(failure)")
+        let whose = rings?.hypervisor.ownDomain == nil ? "the daemon's own" : "which --event is about"
+        return StartFailure("the ring of domain \(options.server.domain.rawValue), \(whose): \(failure)")
     }
 
     /// The port that a domain's page names; nil: none, or the page cannot be mapped by grant.

@@ -68,6 +68,7 @@ public final class Daemon {
             log.close()
             throw error
         }
+        if let own = rings?.hypervisor.ownDomain { configuration.domain = own }
         configuration.continuesInMemory = options.store?.onFull == .continueInMemory
         server = Server(configuration, world: world, backend: backend)
         let traffic = rings.map { [server, log] in RingConnections($0, server: server, log: log) }

@@ -41,7 +41,7 @@ public struct HypervisorChoice: Equatable, Sendable {
     public enum Kind: Equatable, Sendable {
         case none
         case simulated(directory: String)
-        /// `port`: where the daemon's own domain is reached, if the command line says so.
+        /// `port`: the control domain's, where the daemon has a domain of its own.
         case xen(Configuration.Xen, port: UInt32?)
     }
 

@@ -50,6 +50,8 @@ protocol Hypervisor: AnyObject {
     func domain(_ id: DomainID) -> DomainIdentity?
     /// All that exist, for the start.
     func domains() -> [DomainID]
+    /// The domain that the daemon runs in, where that is not the one of `ownRing`.
+    var ownDomain: DomainID? { get }
     /// Tells this boot of the host from others; nil: as the machine's kernel does.
     var bootID: String? { get }
 
@@ -64,8 +66,8 @@ protocol Hypervisor: AnyObject {
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool
     /// Maps a lost page anew, in its place. If it fails the page stays lost.
     func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure)
-    /// The ring of the domain that the daemon runs in, with the port of that domain's kernel; nil: there is
-    /// none, since no kernel of this machine speaks XenStore.
+    /// The ring of the domain that the daemon runs in, or with `ownDomain` of the control domain, and the
+    /// port of that domain's kernel; nil: there is none, since no kernel of this machine speaks XenStore.
     func ownRing() throws(HypervisorFailure) -> (page: UnsafeMutableRawPointer, remotePort: UInt32)?
 }
 
@@ -74,6 +76,7 @@ extension Hypervisor {
     var isEdgeTriggered: Bool { false }
     var hasMorePending: Bool { false }
     var bootID: String? { nil }
+    var ownDomain: DomainID? { nil }
     func isLost(_ page: UnsafeMutableRawPointer) -> Bool { false }
     func restore(_ page: UnsafeMutableRawPointer) throws(HypervisorFailure) {}
 }

@@ -49,11 +49,10 @@ func makeHypervisor(_ options: HostOptions, _ log: Log) throws(StartFailure) -> 
     switch options.hypervisor.kind {
     case .none: return nil
     case .simulated(let directory): return try SimulatedXen(directory, domain: options.server.domain)
-    case .xen(_, port: .some):
-        throw StartFailure("--event: this release serves Xen from the control domain only")
-    case .xen(let configuration, port: nil):
+    case .xen(let configuration, let port):
+        let control = port.map { ControlRing(domain: options.server.domain, port: $0) }
         do throws(HypervisorFailure) {
-            return try XenHypervisor(configuration, log: log)
+            return try XenHypervisor(configuration, control: control, log: log)
         } catch {
             throw StartFailure("hypervisor xen (\(options.hypervisor.reason)): \(error)")
         }
@@ -88,6 +87,12 @@ extension HostOptions {
             }
         traceFile = configuration.log.traceFile
         server = configuration.serverConfiguration(hashSeed: (0, 0))
+        // Outside the control domain --master-domid names that one.
+        if case .xen(_, port: .some) = hypervisor.kind, options.changes.privilegedDomain == nil,
+            let control = options.changes.domain
+        {
+            server.privilegedDomain = control
+        }
         if let seconds = options.flags.watchEventSeconds {
             server.unreadMax = UInt64(seconds) * 1_000_000_000
         }

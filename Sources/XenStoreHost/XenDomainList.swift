@@ -30,6 +30,7 @@ struct XenDomainLayout: Equatable {
     static let dying: UInt32 = 1 << 0
     static let hvm: UInt32 = 1 << 1
     static let shutdown: UInt32 = 1 << 2
+    static let store: UInt32 = 1 << 7
     /// Bytes of the handle.
     static let handleSize = 16
     /// More than any release's structure has.
@@ -54,20 +55,57 @@ struct XenDomainLayout: Equatable {
     ]
 }
 
-/// The list of domains of one release's libxenctrl.
+/// What getdomaininfo has stored of one domain.
 ///
 /// A domain's unique id is a hash of its handle, of whether it is an HVM one, and of a PV domain's
-/// shared_info_frame: all that getdomaininfo has that stays as it is for a domain's life. Two domains of the
-/// same number, kind and UUID are told apart only where they are PV domains with different frames. While the
+/// shared_info_frame: all that there is that stays as it is for a domain's life. Two domains of the same
+/// number, kind and UUID are told apart only where they are PV domains with different frames. While the
 /// daemon maps a domain's page Xen does not give its number to another; so this matters for domains that come
 /// and go while no daemon runs.
+struct XenDomainEntry {
+    private let place: UnsafeRawPointer
+    private let layout: XenDomainLayout
+
+    /// At `place` for as long as this is used.
+    init(_ place: UnsafeRawPointer, _ layout: XenDomainLayout = XenDomainLayout.known[0]) {
+        self.place = place
+        self.layout = layout
+    }
+
+    var number: UInt16 { place.loadUnaligned(fromByteOffset: layout.domain, as: UInt16.self) }
+    private var flags: UInt32 { place.loadUnaligned(fromByteOffset: layout.flags, as: UInt32.self) }
+    /// The domain has the XenStore capability.
+    var isStore: Bool { flags & XenDomainLayout.store != 0 }
+
+    var identity: DomainIdentity {
+        DomainIdentity(
+            uniqueID: uniqueID, isShutdown: flags & XenDomainLayout.shutdown != 0,
+            isDying: flags & XenDomainLayout.dying != 0)
+    }
+
+    /// FNV-1a, so that another process of ours, another release too, comes to the same id. Never 0.
+    private var uniqueID: UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        func mix(_ offset: Int, _ count: Int) {
+            for index in 0..<count { mix(place.load(fromByteOffset: offset + index, as: UInt8.self)) }
+        }
+        mix(layout.handle, XenDomainLayout.handleSize)
+        let isHVM = flags & XenDomainLayout.hvm != 0
+        mix(isHVM ? 1 : 0)
+        if !isHVM { mix(layout.sharedInfoFrame, 8) }
+        return hash == 0 ? 1 : hash
+    }
+}
+
+/// The list of domains of one release's libxenctrl.
 final class XenDomainList: XenDomainSource {
     let name: String
     private var calls = xen_control_calls()
     private let layout: XenDomainLayout
     private let handle: OpaquePointer
     /// One structure of the release, with room behind it.
-    private let entry: UnsafeMutableRawBufferPointer
+    private let room: UnsafeMutableRawBufferPointer
 
     /// The first of `layouts` whose library is here and fits the running Xen.
     ///
@@ -104,7 +142,7 @@ final class XenDomainList: XenDomainSource {
             throw HypervisorFailure("\(library): cannot open it", errno: errno)
         }
         self.handle = handle
-        entry = .allocate(byteCount: XenDomainLayout.sizeMax, alignment: 16)
+        room = .allocate(byteCount: XenDomainLayout.sizeMax, alignment: 16)
         let size = try measure()
         guard size == layout.size else {
             throw HypervisorFailure(
@@ -114,7 +152,7 @@ final class XenDomainList: XenDomainSource {
 
     deinit {
         _ = calls.xc_interface_close(handle)
-        entry.deallocate()
+        room.deallocate()
     }
 
     /// How many bytes the library stores for one domain: up to the last one that is the same whatever stood
@@ -122,24 +160,24 @@ final class XenDomainList: XenDomainSource {
     private func measure() throws(HypervisorFailure) -> Int {
         var images: [[UInt8]] = []
         for fill in [UInt8(0), 0xFF] {
-            _ = entry.initializeMemory(as: UInt8.self, repeating: fill)
+            _ = room.initializeMemory(as: UInt8.self, repeating: fill)
             guard next(from: 0) == 1 else {
                 throw HypervisorFailure("\(name): no list of domains", errno: errno)
             }
-            images.append(Array(entry))
+            images.append(Array(room))
         }
-        let last = entry.indices.last { images[0][$0] != 0 || images[1][$0] != 0xFF }
+        let last = room.indices.last { images[0][$0] != 0 || images[1][$0] != 0xFF }
         return last.map { $0 + 1 } ?? 0
     }
 
-    /// Stores the first domain of `number` or above in `entry`. Returns 1, 0 if there is none, or -1 with
+    /// Stores the first domain of `number` or above in `room`. Returns 1, 0 if there is none, or -1 with
     /// errno.
     private func next(from number: UInt16) -> Int32 {
-        let room = entry.baseAddress?.assumingMemoryBound(to: xc_domaininfo_t.self)
-        return calls.xc_domain_getinfolist(handle, UInt32(number), 1, room)
+        let place = room.baseAddress?.assumingMemoryBound(to: xc_domaininfo_t.self)
+        return calls.xc_domain_getinfolist(handle, UInt32(number), 1, place)
     }
 
-    private var foundNumber: UInt16 { entry.load(fromByteOffset: layout.domain, as: UInt16.self) }
+    private var entry: XenDomainEntry { XenDomainEntry(UnsafeRawPointer(room.baseAddress!), layout) }
 
     func domain(_ id: DomainID) -> XenDomainAnswer {
         switch next(from: id.rawValue) {
@@ -149,12 +187,7 @@ final class XenDomainList: XenDomainSource {
             let code = errno
             return code == ESRCH ? .absent : .failed(code)
         }
-        guard foundNumber == id.rawValue else { return .absent }
-        let flags = entry.load(fromByteOffset: layout.flags, as: UInt32.self)
-        return .exists(
-            DomainIdentity(
-                uniqueID: uniqueID(flags: flags), isShutdown: flags & XenDomainLayout.shutdown != 0,
-                isDying: flags & XenDomainLayout.dying != 0))
+        return entry.number == id.rawValue ? .exists(entry.identity) : .absent
     }
 
     func domains() throws(HypervisorFailure) -> [DomainID] {
@@ -165,21 +198,13 @@ final class XenDomainList: XenDomainSource {
             if count < 0, errno != ESRCH {
                 throw HypervisorFailure("\(name): no list of domains", errno: errno)
             }
-            guard count == 1, foundNumber >= number else { break }
-            found.append(DomainID(foundNumber))
-            number = foundNumber + 1
+            guard count == 1, entry.number >= number else { break }
+            found.append(DomainID(entry.number))
+            number = entry.number + 1
         }
         return found
     }
 
-    /// FNV-1a, so that another process of ours, another release too, comes to the same id. Never 0.
-    private func uniqueID(flags: UInt32) -> UInt64 {
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
-        func mix(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
-        for index in 0..<XenDomainLayout.handleSize { mix(entry[layout.handle + index]) }
-        let isHVM = flags & XenDomainLayout.hvm != 0
-        mix(isHVM ? 1 : 0)
-        if !isHVM { for index in 0..<8 { mix(entry[layout.sharedInfoFrame + index]) } }
-        return hash == 0 ? 1 : hash
-    }
+    /// The control domain has no use for it: nobody else could be asked.
+    func storeDomain() throws(HypervisorFailure) -> DomainID? { nil }
 }

@@ -1,5 +1,6 @@
-// What Xen says of its domains. Two sources: libxenctrl's list of domains up to Xen 4.20
-// (XenDomainList.swift), and libxenmanage's domain states from 4.21, here.
+// What Xen says of its domains. Three sources: up to Xen 4.20 libxenctrl's list of domains
+// (XenDomainList.swift), and outside the control domain a hypercall (XenDomainCalls.swift); from 4.21
+// libxenmanage's domain states, here.
 
 import CXen
 import Glibc
@@ -21,19 +22,22 @@ protocol XenDomainSource: AnyObject {
     func domain(_ id: DomainID) -> XenDomainAnswer
     /// All domains that exist, in order. For the start: it may take some 30 ms.
     func domains() throws(HypervisorFailure) -> [DomainID]
+    /// The last domain with the XenStore capability: where the daemon is outside the control domain, its own.
+    func storeDomain() throws(HypervisorFailure) -> DomainID?
 }
 
 /// Opens the source that this machine has: libxenmanage if it is there and the running Xen knows its call,
-/// else the libxenctrl of one of `layouts`.
+/// else in the control domain the libxenctrl of one of `layouts`, elsewhere libxencall.
 ///
 /// Fails with the reason of each that was tried.
 func openDomainSource(
-    _ names: XenLibraryNames, layouts: [XenDomainLayout] = XenDomainLayout.known
+    _ names: XenLibraryNames, inControlDomain: Bool, layouts: [XenDomainLayout] = XenDomainLayout.known
 ) throws(HypervisorFailure) -> any XenDomainSource {
     do throws(HypervisorFailure) {
         return try XenDomainStates(library: names.manage)
     } catch let manage {
         do throws(HypervisorFailure) {
+            if !inControlDomain { return try XenDomainCalls(library: names.hypercalls) }
             return try XenDomainList.newest(names.control, layouts: layouts)
         } catch let control {
             throw HypervisorFailure("\(control); \(manage)")
@@ -70,7 +74,9 @@ final class XenDomainStates: XenDomainSource {
 
     deinit { _ = calls.xenmanage_close(handle) }
 
-    func domain(_ id: DomainID) -> XenDomainAnswer {
+    func domain(_ id: DomainID) -> XenDomainAnswer { ask(id).answer }
+
+    private func ask(_ id: DomainID) -> (answer: XenDomainAnswer, isStore: Bool) {
         var state: UInt32 = 0
         var (capabilities, uniqueID): (UInt64, UInt64) = (0, 0)
         guard
@@ -78,20 +84,25 @@ final class XenDomainStates: XenDomainSource {
                 == 0
         else {
             let code = errno
-            return code == ESRCH || code == ENOENT ? .absent : .failed(code)
+            return (code == ESRCH || code == ENOENT ? .absent : .failed(code), false)
         }
         func has(_ bit: xen_manage_state) -> Bool { state & bit.rawValue != 0 }
-        guard has(XEN_MANAGE_EXISTS) else { return .absent }
-        return .exists(
-            DomainIdentity(
-                uniqueID: uniqueID, isShutdown: has(XEN_MANAGE_SHUTDOWN), isDying: has(XEN_MANAGE_DEAD)))
+        guard has(XEN_MANAGE_EXISTS) else { return (.absent, false) }
+        let identity = DomainIdentity(
+            uniqueID: uniqueID, isShutdown: has(XEN_MANAGE_SHUTDOWN), isDying: has(XEN_MANAGE_DEAD))
+        return (.exists(identity), capabilities & UInt64(XEN_MANAGE_CAP_XENSTORE.rawValue) != 0)
     }
 
-    func domains() throws(HypervisorFailure) -> [DomainID] {
-        var found: [DomainID] = []
+    func domains() throws(HypervisorFailure) -> [DomainID] { try all().map(\.id) }
+
+    func storeDomain() throws(HypervisorFailure) -> DomainID? { try all().last(where: \.isStore)?.id }
+
+    private func all() throws(HypervisorFailure) -> [(id: DomainID, isStore: Bool)] {
+        var found: [(id: DomainID, isStore: Bool)] = []
         for number in 0..<DomainID.firstReserved {
-            switch domain(DomainID(number)) {
-            case .exists: found.append(DomainID(number))
+            let (answer, isStore) = ask(DomainID(number))
+            switch answer {
+            case .exists: found.append((DomainID(number), isStore))
             case .absent: continue
             case .failed(let code):
                 throw HypervisorFailure("\(name): no state of domain \(number)", errno: code)

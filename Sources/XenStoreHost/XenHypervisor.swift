@@ -1,8 +1,12 @@
 // Real Xen, by its own libraries.
 //
 // Event channels and pages need libxenevtchn and libxengnttab, whose interfaces are stable; domain states
-// need libxenmanage or libxenctrl (XenDomainStates.swift). libxenforeignmemory is the second way to a page:
-// that it is missing is told when a page cannot be mapped without it.
+// need libxenmanage, libxenctrl or libxencall (XenDomainStates.swift). libxenforeignmemory is the second way
+// to a page: that it is missing is told when a page cannot be mapped without it.
+//
+// The daemon is in the control domain, where the kernel keeps that domain's ring for it (`xen.kva`,
+// `xen.port`), or in a domain of its own: then the control domain's ring is its grant 1, and the port a
+// number that the command line has.
 //
 // Invariant: `mappings` has every page that was handed out and not unmapped.
 
@@ -10,6 +14,13 @@ import CXen
 import Glibc
 import XenStore
 import XenStoreTypes
+
+/// The ring of the control domain, for a daemon that is in another one: its grant 1, and the port that it has
+/// for us.
+struct ControlRing: Equatable {
+    var domain: DomainID
+    var port: UInt32
+}
 
 /// Xen, as a daemon with a domain's privileges sees it.
 final class XenHypervisor: Hypervisor {
@@ -24,6 +35,7 @@ final class XenHypervisor: Hypervisor {
 
     let domainPort: UInt32
     let descriptor: Int32
+    let ownDomain: DomainID?
     private let eventCalls: xen_evtchn_calls
     private let events: OpaquePointer
     private let grantCalls: xen_gnttab_calls
@@ -32,6 +44,7 @@ final class XenHypervisor: Hypervisor {
     private let foreign: XenForeignMemory
     private let source: any XenDomainSource
     private let configuration: Configuration.Xen
+    private let control: ControlRing?
     private let log: Log
     private var mappings: [UnsafeMutableRawPointer: Mapping] = [:]
     /// What a domain was when Xen last told: what counts while Xen does not answer.
@@ -41,17 +54,22 @@ final class XenHypervisor: Hypervisor {
     /// Loads the libraries, opens what they stand for and binds VIRQ_DOM_EXC.
     ///
     /// Fails, naming it, on the first thing that is missing; nothing stays open.
+    ///
+    /// - Parameter control: where the daemon is not in the control domain, how that one is reached.
     init(
-        _ configuration: Configuration.Xen, log: Log, names: XenLibraryNames = XenLibraryNames()
+        _ configuration: Configuration.Xen, control: ControlRing? = nil, log: Log,
+        names: XenLibraryNames = XenLibraryNames()
     ) throws(HypervisorFailure) {
         self.configuration = configuration
+        self.control = control
         self.log = log
         self.names = names
         foreign = XenForeignMemory(library: names.foreignMemory)
         var (eventCalls, grantCalls) = (xen_evtchn_calls(), xen_gnttab_calls())
         try loadXenLibrary(names.eventChannels, into: &eventCalls, xen_load_evtchn)
         try loadXenLibrary(names.grants, into: &grantCalls, xen_load_gnttab)
-        source = try openDomainSource(names)
+        source = try openDomainSource(names, inControlDomain: control == nil)
+        ownDomain = control == nil ? nil : try source.storeDomain()
         guard let events = eventCalls.xenevtchn_open(nil, 0) else {
             throw HypervisorFailure("\(names.eventChannels): cannot open event channels", errno: errno)
         }
@@ -79,7 +97,10 @@ final class XenHypervisor: Hypervisor {
         _ = eventCalls.xenevtchn_close(events)
     }
 
-    var name: String { "Xen, domain states by \(source.name)" }
+    var name: String {
+        let place = ownDomain.map { ", in domain \($0.rawValue)" } ?? ""
+        return "Xen, domain states by \(source.name)\(place)"
+    }
 
     private static func makeNonBlocking(_ descriptor: Int32) -> Bool {
         let flags = fcntl(descriptor, F_GETFL)
@@ -196,9 +217,10 @@ extension XenHypervisor {
         }
     }
 
-    /// The page and the port that this machine's kernel keeps for the daemon, in the files that the
-    /// configuration names.
+    /// The control domain's grant, where the daemon has a domain of its own; else the page and the port that
+    /// this machine's kernel keeps for the daemon, in the files that the configuration names.
     func ownRing() throws(HypervisorFailure) -> (page: UnsafeMutableRawPointer, remotePort: UInt32)? {
+        if let control { return (try map(control.domain, gfn: noFrame), control.port) }
         guard let path = configuration.kva else { return nil }
         let port: UInt32 =
             switch configuration.port {

@@ -10,6 +10,7 @@ struct XenLibraryNames {
     var grants = "libxengnttab.so.1"
     var foreignMemory = "libxenforeignmemory.so.1"
     var manage = "libxenmanage.so.1"
+    var hypercalls = "libxencall.so.1"
     /// Of the releases up to 4.20, the release's number right behind it.
     var control = "libxenctrl.so."
 }

@@ -156,13 +156,15 @@ struct XenstoredCommand: ParsableCommand {
 
     @Option(
         name: .customLong("event"),
-        help: ArgumentHelp("The event channel's port of the daemon's domain.", valueName: "port"),
+        help: ArgumentHelp(
+            "The port of the control domain, for a daemon that has a domain of its own.", valueName: "port"),
         transform: OptionValue.number(in: 1...131_071))
     var event: UInt32?
 
     @Option(
         name: .customLong("master-domid"),
-        help: ArgumentHelp("The domain that the sockets speak for.", valueName: "domid"),
+        help: ArgumentHelp(
+            "The domain that the sockets speak for; with --event, the control domain.", valueName: "domid"),
         transform: OptionValue.domain)
     var masterDomain: DomainID?
 

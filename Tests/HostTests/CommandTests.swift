@@ -72,38 +72,38 @@ import XenStoreTestKit
         #expect(lost.errors.contains("cannot write \(directory)/none/blob"), "\(lost.errors)")
     }
 
-    /// Policies go into it with what their files say; what no kernel has is refused by its place.
+    private func compile(_ module: String, _ options: String, in scratch: TestDirectory) throws -> Outcome {
+        let text = "policies:\n  - module: \(module)\n    options: {\(options)}\n"
+        try text.write(toFile: scratch / "c.yaml", atomically: false, encoding: .utf8)
+        return try run(["--config", scratch / "c.yaml", "--compile-config", scratch / "blob"])
+    }
+
+    /// Policies go into it with what their files say.
     @Test func policiesAreCompiled() throws {
-        var template = Array("/tmp/xenstored-test-XXXXXX".utf8CString)
-        let directory = String(cString: try #require(mkdtemp(&template)))
-        let (file, blob) = ("\(directory)/c.yaml", "\(directory)/blob")
-        defer { for path in [file, blob] { unlink(path) } }
-        defer { rmdir(directory) }
-        func compile(_ module: String, _ options: String) throws -> Outcome {
-            try "policies:\n  - module: \(module)\n    options: {\(options)}\n".write(
-                toFile: file, atomically: false, encoding: .utf8)
-            return try run(["--config", file, "--compile-config", blob])
-        }
+        let scratch = TestDirectory()
         let rules = "\(packageRoot)/config/policies/hardened-guests.yaml"
-        let outcome = try compile("path-rules", "file: \"\(rules)\"")
+        let outcome = try compile("path-rules", "file: \"\(rules)\"", in: scratch)
         #expect(outcome == Outcome(status: 0, output: "", errors: ""))
-        let kernel = try KernelConfiguration(compiled: try wholeFile(blob).span)
+        let blob = try wholeFile(scratch / "blob")
+        let kernel = try KernelConfiguration(compiled: blob.span)
         #expect(kernel.policies.map(\.module) == [Array("path-rules".utf8)])
         let text = String(decoding: kernel.policies[0].form, as: UTF8.self)
         #expect(text.contains("rule own-home (\(rules):"))
-        unlink(blob)
-        let refusals = [
-            ("audit-trail", "path: /tmp/x", "2:13: found the module \"audit-trail\" (built in), expected one"),
-            ("path-rules", "mode: record, record-to: /tmp/x", "3:21: found \"record\", expected enforce"),
-            ("path-rules", "mode: non", "3:21: found \"non\", expected enforce, permissive or record"),
-            ("type-labels", "file: none", "\(directory)/none: "),
-        ]
-        for (module, options, reason) in refusals {
-            let refused = try compile(module, options)
-            #expect(refused.status == 2)
-            #expect(refused.errors.contains(reason), "\(refused.errors)")
-            #expect(access(blob, F_OK) != 0)
-        }
+    }
+
+    /// What no kernel has is refused by its place.
+    @Test(arguments: [
+        ("audit-trail", "path: /tmp/x", "2:13: found the module \"audit-trail\" (built in), expected one"),
+        ("path-rules", "mode: record, record-to: /tmp/x", "3:21: found \"record\", expected enforce"),
+        ("path-rules", "mode: non", "3:21: found \"non\", expected enforce, permissive or record"),
+        ("type-labels", "file: none", "/none: "),
+    ])
+    func policiesThatNoKernelHasAreRefused(module: String, options: String, reason: String) throws {
+        let scratch = TestDirectory()
+        let refused = try compile(module, options, in: scratch)
+        #expect(refused.status == 2)
+        #expect(refused.errors.contains(reason), "\(refused.errors)")
+        #expect(access(scratch / "blob", F_OK) != 0)
     }
 
     @Test func theShippedFilesAreOK() throws {

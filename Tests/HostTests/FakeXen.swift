@@ -13,6 +13,8 @@ final class FakeXen {
     static let usual = [
         "libxenevtchn.so.1", "libxengnttab.so.1", "libxenforeignmemory.so.1", "libxenctrl.so.4.17",
     ]
+    /// The libraries of a domain that has only the XenStore capability.
+    static let inStoreDomain = ["libxenevtchn.so.1", "libxengnttab.so.1", "libxencall.so.1"]
     /// The gfn of a domain's `frame`.
     static let frame: UInt64 = 0x1234
 
@@ -44,7 +46,8 @@ final class FakeXen {
             eventChannels: libraryDirectory + "/libxenevtchn.so.1",
             grants: libraryDirectory + "/libxengnttab.so.1",
             foreignMemory: libraryDirectory + "/libxenforeignmemory.so.1",
-            manage: libraryDirectory + "/libxenmanage.so.1", control: libraryDirectory + "/libxenctrl.so.")
+            manage: libraryDirectory + "/libxenmanage.so.1",
+            hypercalls: libraryDirectory + "/libxencall.so.1", control: libraryDirectory + "/libxenctrl.so.")
     }
 
     var configuration: Configuration.Xen {
@@ -63,7 +66,7 @@ final class FakeXen {
         try setFlags(id, 1)
     }
 
-    /// Bits of the domain: 1 exists, 2 dying, 4 shut down. Raises no VIRQ.
+    /// Bits of the domain: 1 exists, 2 dying, 4 shut down, 8 XenStore capability. Raises no VIRQ.
     func setFlags(_ id: Int, _ flags: UInt32) throws {
         let file = try FileHandle(forUpdating: URL(filePath: host + "/state"))
         try file.seek(toOffset: UInt64(id * 16))

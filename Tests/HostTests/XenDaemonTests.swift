@@ -128,6 +128,55 @@ struct XenDaemonTests {
         #expect(daemon.stop() == 0)
     }
 
+    /// What a Linux stub domain starts: `--event`, and no ring in any file.
+    @Test func `the daemon serves from a domain of its own`() throws {
+        let fake = try FakeXen(libraries: FakeXen.inStoreDomain)
+        try fake.createDomain(5)
+        try fake.setFlags(5, 1 | 8)
+        let (socket, file) = (fake.directory / "socket", fake.directory / "xenstored.yaml")
+        try Data("sockets: [{path: \(socket)}]".utf8).write(to: URL(filePath: file))
+        let control = try FakeGuest(fake, 0)
+        try control.queue(.write, "/tool/xenstored/domid\05")
+        let daemon = try DaemonProcess(
+            ["--config", file, "--event", "9"],
+            environment: ["LD_LIBRARY_PATH": fake.libraryDirectory], in: fake.directory)
+        #expect(control.reply() == "OK\0", "\(daemon.errors)")
+        #expect(
+            eventually {
+                daemon.errors.contains("libxencall.so.1, in domain 5, since --event names its port")
+            })
+        #expect(!daemon.errors.contains("wait for INTRODUCE"))
+
+        // Over the control domain's ring a guest comes, and goes.
+        try fake.createDomain(7)
+        #expect(try control.ask(.introduce, "7\0001\0009\0") == "OK\0")
+        let guest = try FakeGuest(fake, 7)
+        #expect(try guest.ask(.write, "/a\0c") == "EACCES\0")
+        #expect(try control.ask(.write, "/local/domain/7/x\0c") == "OK\0")
+        #expect(try guest.ask(.getDomainPath, "5\0") == "/local/domain/5\0")
+        try fake.setFlags(7, 1 | 2)
+        try fake.signal(1)
+        #expect(eventually { (try? control.ask(.isDomainIntroduced, "7\0")) == "F\0" })
+        #expect(try control.ask(.control, "check\0") == "OK\0")
+        #expect(daemon.stop() == 0)
+    }
+
+    @Test func `the control domain's ring must be there for --event`() throws {
+        let fake = try FakeXen(libraries: FakeXen.inStoreDomain)
+        let file = fake.directory / "xenstored.yaml"
+        try Data("sockets: [{path: \(fake.directory / "socket")}]".utf8).write(to: URL(filePath: file))
+        try fake.createDomain(5)
+        try fake.setFlags(5, 1 | 8)
+        try fake.fail("xengnttab_map_grant_ref")
+        let daemon = try DaemonProcess(
+            ["--config", file, "--event", "9"],
+            environment: ["LD_LIBRARY_PATH": fake.libraryDirectory], in: fake.directory)
+        #expect(daemon.status() == 1)
+        #expect(
+            daemon.errors.contains(
+                "the ring of domain 0, which --event is about: cannot map grant 1 of domain 0: "))
+    }
+
     @Test(arguments: [
         (
             "xengnttab_map_grant_ref xenforeignmemory_map",

@@ -20,9 +20,11 @@ private func failure(_ body: () throws -> Void) -> String? {
 }
 
 @Suite struct XenHypervisorTests {
-    private func start(_ fake: FakeXen, names: XenLibraryNames? = nil) throws -> XenHypervisor {
+    private func start(
+        _ fake: FakeXen, control: ControlRing? = nil, names: XenLibraryNames? = nil
+    ) throws -> XenHypervisor {
         let log = try Log(.file(fake.directory / "log"), level: .debug)
-        return try XenHypervisor(fake.configuration, log: log, names: names ?? fake.names)
+        return try XenHypervisor(fake.configuration, control: control, log: log, names: names ?? fake.names)
     }
 
     private func pending(_ xen: XenHypervisor) -> [UInt32] {
@@ -124,6 +126,66 @@ private func failure(_ body: () throws -> Void) -> String? {
         #expect(try start(fake).name.hasSuffix("libxenmanage.so.1"))
         try fake.fail("xenmanage_get_domain_info")
         #expect(try start(fake).name.hasSuffix("libxenctrl.so.4.17"))
+    }
+
+    // MARK: In a domain of its own
+
+    private static let control = ControlRing(domain: .zero, port: 9)
+
+    @Test(arguments: ["libxencall.so.1", "libxenmanage.so.1"])
+    func `outside the control domain too, and the daemon knows its own`(_ library: String) throws {
+        let others = FakeXen.inStoreDomain.filter { $0 != "libxencall.so.1" }
+        let fake = try FakeXen(libraries: others + [library])
+        try fake.createDomain(5)
+        try fake.setFlags(5, 1 | 8)
+        let xen = try start(fake, control: Self.control)
+        #expect(xen.name.hasSuffix("/\(library), in domain 5"))
+        #expect(xen.ownDomain == DomainID(5))
+        try fake.createDomain(7)
+        try fake.createDomain(32751)
+        #expect(xen.domains() == [DomainID(0), DomainID(5), DomainID(7), DomainID(32751)])
+        #expect(xen.domain(DomainID(6)) == nil)
+        let first = try #require(xen.domain(DomainID(7)))
+        try fake.setFlags(7, 1 | 4)
+        #expect(xen.domain(DomainID(7)) == DomainIdentity(uniqueID: first.uniqueID, isShutdown: true))
+        try fake.setFlags(7, 1 | 2)
+        #expect(xen.domain(DomainID(7)) == DomainIdentity(uniqueID: first.uniqueID, isDying: true))
+        try fake.setFlags(7, 0)
+        #expect(xen.domain(DomainID(7)) == nil)
+        try fake.setFlags(32751, 0)
+        #expect(xen.domain(DomainID(32751)) == nil)
+
+        let (page, port) = try #require(try xen.ownRing())
+        #expect(port == 9)
+        #expect(try maps("dom0/ring", fake))
+        xen.unmap(page)
+        #expect(try !maps("dom0/ring", fake))
+    }
+
+    /// The same identity by either call: a restart may come with another library.
+    @Test func `a domain is the same one by hypercall and by libxenctrl`() throws {
+        let fake = try FakeXen(libraries: FakeXen.usual + ["libxencall.so.1"])
+        try fake.createDomain(3)
+        #expect(
+            try start(fake).domain(DomainID(3))
+                == (try start(fake, control: Self.control).domain(DomainID(3))))
+    }
+
+    @Test(arguments: [
+        ("xencall_open", "libxencall.so.1: cannot open it: "),
+        ("xencall1", "libxencall.so.1: no states of domains (is this the XenStore domain?): "),
+    ])
+    func `a hypercall that fails at the start is named`(call: String, text: String) throws {
+        let fake = try FakeXen(libraries: FakeXen.inStoreDomain)
+        try fake.fail(call)
+        let found = try #require(failure { _ = try start(fake, control: Self.control) })
+        #expect(found.contains(text + "Input/output error"), "\(found)")
+    }
+
+    @Test func `a missing libxencall is named`() throws {
+        let fake = try FakeXen(libraries: FakeXen.inStoreDomain.filter { $0 != "libxencall.so.1" })
+        let found = try #require(failure { _ = try start(fake, control: Self.control) })
+        #expect(found.contains("/libxencall.so.1"))
     }
 
     @Test func `a question that fails is no death`() throws {

@@ -16,6 +16,7 @@
 #define __XEN_TOOLS__ 1
 #include <xen/grant_table.h>
 #include <xen/io/xs_wire.h>
+#include <xencall.h>
 #include <xenctrl.h>
 #include <xenevtchn.h>
 #include <xenforeignmemory.h>
@@ -57,6 +58,15 @@ struct xen_control_calls {
 	__typeof__(&xc_domain_getinfolist) xc_domain_getinfolist;
 };
 
+/* libxencall.so.1: hypercalls by number, for what libxenctrl asks of the control domain only. */
+struct xen_hypercall_calls {
+	__typeof__(&xencall_open) xencall_open;
+	__typeof__(&xencall_close) xencall_close;
+	__typeof__(&xencall1) xencall1;
+	__typeof__(&xencall_alloc_buffer) xencall_alloc_buffer;
+	__typeof__(&xencall_free_buffer) xencall_free_buffer;
+};
+
 /*
  * libxenmanage.so.1. get_domain_info stores the domain's state, capabilities and unique id, and returns 0, or
  * -1 with errno (ESRCH: there is no such domain). `caps` must have room for 64 bits: development versions
@@ -76,6 +86,10 @@ enum xen_manage_state {
 	XEN_MANAGE_DEAD = 8,
 };
 
+enum xen_manage_capability {
+	XEN_MANAGE_CAP_XENSTORE = 4,
+};
+
 /*
  * Each fills a table from a library that dlopen(3) has loaded. Returns NULL, or the name of the first call
  * that the library does not have; the table is then of no use.
@@ -84,6 +98,7 @@ const char *xen_load_evtchn(void *library, struct xen_evtchn_calls *calls);
 const char *xen_load_gnttab(void *library, struct xen_gnttab_calls *calls);
 const char *xen_load_foreign(void *library, struct xen_foreign_calls *calls);
 const char *xen_load_control(void *library, struct xen_control_calls *calls);
+const char *xen_load_hypercall(void *library, struct xen_hypercall_calls *calls);
 const char *xen_load_manage(void *library, struct xen_manage_calls *calls);
 
 #endif

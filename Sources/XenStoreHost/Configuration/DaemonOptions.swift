@@ -50,7 +50,8 @@ public struct ConfigurationChanges: Equatable, Sendable {
 public struct DaemonFlags: Equatable, Sendable {
     /// `--no-fork`: stay in the foreground.
     public var noFork = false
-    /// `--event`: the event channel's port that the daemon's domain is reached at. Means that Xen is there.
+    /// `--event`: the control domain's port for its ring, where the daemon has a domain of its own. Means
+    /// that Xen is there.
     public var event: UInt32?
     /// `--timeout watch-event=`: seconds that a ring's event may stay unread; nil: the specification's 20.
     public var watchEventSeconds: UInt32?

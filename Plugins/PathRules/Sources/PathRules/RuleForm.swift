@@ -24,8 +24,8 @@
 // | 5 | domains | the first id, and in the upper half the last |
 // | 6, 7 | uid, gid | the number |
 //
-// A pattern's root is 0 for nodes, 1 for `@releaseDomain` and its like, 2 for CONTROL's commands. A part of it
-// is u8 kind: 0 a name, whose text follows; 1 `*`, 2 `{domid}`, 3 `**`. Numbers and texts are as in
+// A pattern's root is 0 for nodes, 1 for `@releaseDomain` and its like, 2 for CONTROL's commands. A part of a
+// pattern is u8 kind: 0 a name, whose text follows; 1 `*`, 2 `{domid}`, 3 `**`. Numbers and texts are as in
 // CompiledForm.swift.
 
 import XenStorePlugin
