@@ -2,8 +2,8 @@
 //
 // One of the module's three files with unsafe pointers. A blob's number is `page << 11 | offset in units of 8
 // bytes`; 0 means "no bytes". Pages are 16 KiB and serve one size at a time; a page of which nothing is used
-// serves any size again, and its memory goes back to the system if an eighth of all pages, and eight more, are
-// empty already. What is wasted: by rounding to a size, at most an eighth over 64 bytes; at a page's
+// serves any size again, and its memory goes back to the system if an eighth of all pages, and eight more,
+// are empty already. What is wasted: by rounding to a size, at most an eighth over 64 bytes; at a page's
 // end, less than one piece; one page a size that is not full yet; and what has been freed in pages of which
 // something is still used, so never more than was used at once.
 

@@ -23,8 +23,8 @@ extension KernelTests {
             }
         }
 
-        /// Two peers that signal without pause keep their queue from ever being empty: it is left, and gone on
-        /// with later.
+        /// Two peers that signal without pause keep their queue from ever being empty: it is left, and gone
+        /// on with later.
         @Test func aStormIsBounded() {
             let play = QueuePlay(1)
             for port in [5, 6] as [UInt32] {

@@ -1,5 +1,5 @@
-// The kernel's allocator: do pieces keep what is in them, and does fragmentation stay within the bounds that its
-// file states? XENSTORE_SEEDS=1000 plays more.
+// The kernel's allocator: do pieces keep what is in them, and does fragmentation stay within the bounds that
+// its file states? XENSTORE_SEEDS=1000 plays more.
 
 import Foundation
 import Testing

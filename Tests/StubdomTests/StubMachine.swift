@@ -49,7 +49,8 @@ final class StubMachine {
 
     var console: String { (try? String(contentsOfFile: "\(directory)/console", encoding: .utf8)) ?? "" }
 
-    /// Starts it with so many MiB, and as many more for its guests' pages. `ready`: waits until it serves. It ends after so many seconds.
+    /// Starts it with so many MiB, and as many more for its guests' pages. `ready`: waits until it serves.
+    /// It ends after so many seconds.
     init(
         memory: Int = 32, guestMemory: Int = 0, commandLine: String = "simulated", ramdisk: [UInt8]? = nil,
         ready: Bool = true, counting: Bool = false, seconds: Int = 60
@@ -262,8 +263,8 @@ final class StubMachine {
         return nil
     }
 
-    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it. `waits`
-    /// until all are carried out. False: the machine does not answer.
+    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it.
+    /// `waits` until all are carried out. False: the machine does not answer.
     func makeSeries(
         _ domain: UInt16, _ numbers: Range<Int>, _ type: MessageType, _ payload: [UInt8], waits: Bool = true
     ) -> Bool {

@@ -30,7 +30,7 @@ struct WeekTests {
         let start = try #require(first)
         let end = try machine.takeFigures()
         print(
-            "stubdom: \(Self.rounds * Self.crowd) guests came and went; KiB free after a quarter, at the end,",
+            "stubdom: \(Self.rounds * Self.crowd) guests came and went; KiB free at a quarter, at the end,",
             "at least: \(start.free >> 10), \(end.free >> 10), \(least.free >> 10); in one piece:",
             "\(start.largest >> 10), \(end.largest >> 10), \(least.largest >> 10)")
         #expect(least.free >= start.free - 64 << 10)

@@ -4,22 +4,23 @@
 //
 // The FIFO ABI has 2^17 ports. A control block, and a word for each port, 1024 of them a page:
 //
-//     control block, 72 bytes           event word, bits
-//     offset 0   u32 ready: queues      0 to 16  link: the next port of the queue, 0: there is none
-//     offset 8   u32 head[16]: the      28       busy: Xen is changing the link, nobody else may change
-//                first port of each              anything
-//                                       29       linked: the port is in a queue
-//                                       30       masked: it is not put into one
-//                                       31       pending
+//     control block, 72 bytes         event word, bits
+//     offset 0   u32 ready: queues    0 to 16  link: the next port of the queue, 0: there is none
+//     offset 8   u32 head[16]: the    28       busy: Xen is changing the link, and nobody else may
+//                first port of each            change anything
+//                                     29       linked: the port is in a queue
+//                                     30       masked: it is not put into one
+//                                     31       pending
 //
-// Xen sets `pending` and, where the port is neither masked nor linked, `linked`; then it links the port behind
-// the last one, if that is still linked; if not, the queue was empty, so that it sets the queue's head and
-// then its bit in `ready`. So the one word of the last port decides, for both sides, whether a port is
-// behind it: we take `linked` and the link away in one step, and where there was no link, the head counts
+// Xen sets `pending` and, where the port is neither masked nor linked, `linked`; then it links the port
+// behind the last one, if that is still linked; if not, the queue was empty, so that it sets the queue's
+// head and then its bit in `ready`. So the one word of the last port decides, for both sides, whether a port
+// is behind it: we take `linked` and the link away in one step, and where there was no link, the head counts
 // again.
 //
 // Invariants:
-// - `ready` has a bit for each queue that we have begun and not emptied; `heads`, its next port if we know it.
+// - `ready` has a bit for each queue that we have begun and not emptied; `heads`, its next port if we know
+// it.
 // - Words of ports that nobody has bound are masked.
 
 import CMachine
@@ -83,8 +84,8 @@ struct EventQueues {
     /// Some queue was left before its end.
     var hasMore: Bool { ready != 0 }
 
-    /// Hands over ports that are pending, in Xen's order, and makes them not pending. At most as many as there
-    /// are words, however fast others signal: `hasMore` then.
+    /// Hands over ports that are pending, in Xen's order, and makes them not pending. At most as many as
+    /// there are words, however fast others signal: `hasMore` then.
     mutating func take(_ body: (UInt32) -> Void) {
         ready |= machine_exchange32(control, 0) & 0xFFFF
         var budget = portCount

@@ -27,8 +27,8 @@ final class XenEvents {
         case expandArray = 12
     }
 
-    /// `shared`: shared_info, in which no port is bound yet. Throws where Xen has the FIFO ABI, but no page of
-    /// it can be had.
+    /// `shared`: shared_info, in which no port is bound yet. Throws where Xen has the FIFO ABI, but no page
+    /// of it can be had.
     init(_ shared: UnsafeMutableRawPointer) throws(Failure) {
         self.shared = shared
         bits = EventBits(shared)
