@@ -192,6 +192,21 @@ let package = Package(
             ],
             exclude: ["policies"],
             swiftSettings: strict),
+        // The kernel's sources in a process: what a C library has is left out, and the machine is the tests'.
+        .target(name: "CMachine", path: "Tests/HostedMachine"),
+        .target(
+            name: "StubKernel",
+            dependencies: [
+                "XenStoreTypes", "XenStore", "XenStoreRing", "XenStorePolicies", "XenStorePlugin",
+                "CXenStorePlugin", "PathRules", "TypeLabels", "RateLimit", "CMachine",
+            ],
+            path: "stubdom/Sources", exclude: ["RuntimeNames.swift"], swiftSettings: embeddable),
+        .testTarget(
+            name: "KernelTests",
+            dependencies: [
+                "StubKernel", "CMachine", "XenStore", "XenStoreTypes", "XenStoreRing", "XenStoreTestKit",
+            ],
+            swiftSettings: strict),
         .testTarget(
             name: "SimulationTests", dependencies: ["XenStoreTestKit", "XenStore"], swiftSettings: strict),
         .testTarget(

@@ -2,7 +2,8 @@
 //
 // One of the module's three files with unsafe pointers. A blob's number is `page << 11 | offset in units of 8
 // bytes`; 0 means "no bytes". Pages are 16 KiB and serve one size at a time; a page of which nothing is used
-// serves any size again. What is wasted: by rounding to a size, at most an eighth over 64 bytes; at a page's
+// serves any size again, and its memory goes back to the system if an eighth of all pages, and eight more,
+// are empty already. What is wasted: by rounding to a size, at most an eighth over 64 bytes; at a page's
 // end, less than one piece; one page a size that is not full yet; and what has been freed in pages of which
 // something is still used, so never more than was used at once.
 
@@ -47,10 +48,17 @@ struct ByteStore {
         var open: UnsafeMutablePointer<UInt32>
         var empty: UInt32 = 0
         var emptyCount = 0
+        /// The first page that has no memory at present, linked through `next`.
+        var absent: UInt32 = 0
+        var absentCount = 0
         var bytes = 0
     }
 
     private static var pageBytes: Int { 16384 }
+    /// In place of a size: the page has no memory, and `start` means nothing.
+    private static var absentClass: UInt8 { 255 }
+    /// Empty pages that are always kept.
+    private static var keptCount: Int { 8 }
     private let pages: Arena<Page>
     private let root: UnsafeMutablePointer<Root>
 
@@ -64,14 +72,19 @@ struct ByteStore {
 
     func destroy() {
         // Pages are never removed from the arena, so their numbers are 1...count.
-        if pages.count > 0 { for page in 1...UInt32(pages.count) { pages[page].start.deallocate() } }
+        if pages.count > 0 {
+            for page in 1...UInt32(pages.count) where pages[page].sizeClass != Self.absentClass {
+                pages[page].start.deallocate()
+            }
+        }
         pages.destroy()
         root.pointee.open.deallocate()
         root.deallocate()
     }
 
     /// The bytes that its pages occupy.
-    var memory: Int { pages.count * Self.pageBytes }
+    var memory: Int { presentCount * Self.pageBytes }
+    private var presentCount: Int { pages.count - root.pointee.absentCount }
     /// Bytes of its pages of which nothing is used.
     var spare: Int { root.pointee.emptyCount * Self.pageBytes }
     /// The bytes that are handed out, rounding included.
@@ -117,8 +130,7 @@ struct ByteStore {
                 root.pointee.empty = pages[page].next
                 root.pointee.emptyCount -= 1
             } else {
-                page = pages.insert(Page(start: .allocate(byteCount: Self.pageBytes, alignment: 16)))
-                precondition(page < 1 << 21)
+                page = addPage()
             }
             let start = pages[page].start
             pages[page] = Page(start: start, sizeClass: UInt8(sizeClass))
@@ -138,6 +150,36 @@ struct ByteStore {
         return page << 11 | UInt32(unit)
     }
 
+    /// A page with memory, that is in no list.
+    private func addPage() -> UInt32 {
+        let fresh = Page(start: .allocate(byteCount: Self.pageBytes, alignment: 16))
+        let page = root.pointee.absent
+        if page == 0 {
+            let page = pages.insert(fresh)
+            precondition(page < 1 << 21)
+            return page
+        }
+        root.pointee.absent = pages[page].next
+        root.pointee.absentCount -= 1
+        pages[page] = fresh
+        return page
+    }
+
+    /// Keeps a page of which nothing is used, or gives its memory back.
+    private func retire(_ page: UInt32) {
+        if root.pointee.emptyCount < Self.keptCount + presentCount / 8 {
+            pages[page].next = root.pointee.empty
+            root.pointee.empty = page
+            root.pointee.emptyCount += 1
+            return
+        }
+        pages[page].start.deallocate()
+        pages[page].sizeClass = Self.absentClass
+        pages[page].next = root.pointee.absent
+        root.pointee.absent = page
+        root.pointee.absentCount += 1
+    }
+
     /// Gives back a blob of `count` bytes; nothing for blob 0.
     func remove(_ blob: Blob, _ count: Int) {
         if blob == 0 { return }
@@ -152,9 +194,7 @@ struct ByteStore {
         if wasFull { push(page, sizeClass) }
         if pages[page].used == 0 {
             unlink(page, sizeClass)
-            pages[page].next = root.pointee.empty
-            root.pointee.empty = page
-            root.pointee.emptyCount += 1
+            retire(page)
         }
     }
 

@@ -32,8 +32,8 @@ final class StubMachine {
         /// Bytes: all of the heap, what is free in whole pages, and in one piece.
         var memory, free, largest: Int
         /// Ticks of the processor's clock that were spent in turns, but for what the simulated guests and machine
-        /// took of them; and from the entry to the first turn.
-        var busy, start: UInt64
+        /// took of them; from the entry to the first turn; and to the first reply, without waiting.
+        var busy, start, answer: UInt64
     }
 
     /// timeout, which runs qemu; 0: it has ended, with `ending`.
@@ -49,19 +49,20 @@ final class StubMachine {
 
     var console: String { (try? String(contentsOfFile: "\(directory)/console", encoding: .utf8)) ?? "" }
 
-    /// Starts it. `ready`: waits until it serves. It ends after so many seconds.
+    /// Starts it with so many MiB, and as many more for its guests' pages. `ready`: waits until it serves.
+    /// It ends after so many seconds.
     init(
-        memory: Int = 32, commandLine: String = "simulated", ramdisk: [UInt8]? = nil, ready: Bool = true,
-        counting: Bool = false, seconds: Int = 60
+        memory: Int = 32, guestMemory: Int = 0, commandLine: String = "simulated", ramdisk: [UInt8]? = nil,
+        ready: Bool = true, counting: Bool = false, seconds: Int = 60
     ) throws {
         guard let kernel = Self.kernel else { throw StubFailure("STUBDOM_KERNEL names no kernel") }
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("stub-\(UUID())").path
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         var arguments = [
             "timeout", "-k", "1", "\(seconds)", "qemu-system-x86_64", "-M", "pc", "-cpu", "max", "-m",
-            "\(memory)",
-            "-nodefaults",
-            "-no-user-config", "-display", "none", "-no-reboot", "-kernel", kernel, "-append", commandLine,
+            "\(memory + guestMemory)", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+            "-kernel", kernel, "-append",
+            guestMemory == 0 ? commandLine : "\(commandLine) simulated-memory \(memory)",
             "-chardev", "socket,id=s,path=\(directory)/serial,server=on,wait=off",
             "-serial", "chardev:s", "-debugcon", "file:\(directory)/console",
             "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
@@ -151,11 +152,17 @@ final class StubMachine {
         frame += body
         var sent = 0
         while sent < frame.count {
+            // While the machine takes nothing it may be waiting for us to take something.
+            var ready = pollfd(fd: file, events: Int16(POLLIN | POLLOUT), revents: 0)
+            guard poll(&ready, 1, 20_000) > 0 else { return false }
+            if ready.revents & Int16(POLLIN) != 0 && !read() { return false }
+            if ready.revents & Int16(POLLOUT) == 0 { continue }
+            let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
             let count = frame.withUnsafeBytes {
-                Glibc.send(file, $0.baseAddress! + sent, frame.count - sent, Int32(MSG_NOSIGNAL))
+                Glibc.send(file, $0.baseAddress! + sent, frame.count - sent, flags)
             }
-            if count <= 0 { return false }
-            sent += count
+            if count <= 0 && errno != EAGAIN { return false }
+            sent += max(count, 0)
         }
         return true
     }
@@ -172,12 +179,17 @@ final class StubMachine {
                 }
             }
             var waiting = pollfd(fd: file, events: Int16(POLLIN), revents: 0)
-            guard poll(&waiting, 1, 20_000) > 0 else { return nil }
-            var buffer = [UInt8](repeating: 0, count: 65536)
-            let count = recv(file, &buffer, buffer.count, 0)
-            if count <= 0 { return nil }
-            input += buffer[..<count]
+            guard poll(&waiting, 1, 20_000) > 0, read() else { return nil }
         }
+    }
+
+    /// Takes what has come. False: the machine is gone.
+    private func read() -> Bool {
+        var buffer = [UInt8](repeating: 0, count: 65536)
+        let count = recv(file, &buffer, buffer.count, 0)
+        if count <= 0 { return false }
+        input += buffer[..<count]
+        return true
     }
 
     /// Waits until all that was sent is carried out. False: the machine does not answer.
@@ -185,20 +197,33 @@ final class StubMachine {
     func settle() -> Bool {
         send(.answer)
         while let frame = takeFrame() {
-            switch frame.kind {
-            case Kind.answer.rawValue: return true
-            case Kind.bytes.rawValue: received[frame.domain, default: []] += frame.body
-            case Kind.wordChanged.rawValue:
-                errors[frame.domain] = frame.body.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
-            default:
-                figures = frame.body.withUnsafeBytes { all in
-                    stride(from: 0, to: all.count, by: 8).map {
-                        all.loadUnaligned(fromByteOffset: $0, as: UInt64.self)
-                    }
+            if frame.kind == Kind.answer.rawValue { return true }
+            note(frame)
+        }
+        return false
+    }
+
+    private func note(_ frame: (kind: UInt8, domain: UInt16, body: [UInt8])) {
+        switch frame.kind {
+        case Kind.bytes.rawValue: received[frame.domain, default: []] += frame.body
+        case Kind.wordChanged.rawValue:
+            errors[frame.domain] = frame.body.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+        default:
+            figures = frame.body.withUnsafeBytes { all in
+                stride(from: 0, to: all.count, by: 8).map {
+                    all.loadUnaligned(fromByteOffset: $0, as: UInt64.self)
                 }
             }
         }
-        return false
+    }
+
+    /// A domain's next message, while others go on working. Nil: nothing comes for 20 seconds.
+    func receiveMeanwhile(_ domain: UInt16) -> Message? {
+        while true {
+            if let message = Message.take(from: &received[domain, default: []]) { return message }
+            guard let frame = takeFrame(), frame.kind != Kind.answer.rawValue else { return nil }
+            note(frame)
+        }
     }
 
     // MARK: Guests
@@ -208,6 +233,9 @@ final class StubMachine {
         settle()
         return Message.take(from: &received[domain, default: []])
     }
+
+    /// A domain's next message of those that have come.
+    func takeReceived(_ domain: UInt16) -> Message? { Message.take(from: &received[domain, default: []]) }
 
     /// How many messages have come for a guest and wait to be looked at.
     func waiting(_ domain: UInt16) -> Int {
@@ -235,16 +263,17 @@ final class StubMachine {
         return nil
     }
 
-    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it. Waits
-    /// until all are carried out. False: the machine does not answer.
-    func makeSeries(_ domain: UInt16, _ numbers: Range<Int>, _ type: MessageType, _ payload: [UInt8]) -> Bool
-    {
+    /// Requests that a guest makes by itself, one for each number: `#####` in the arguments becomes it.
+    /// `waits` until all are carried out. False: the machine does not answer.
+    func makeSeries(
+        _ domain: UInt16, _ numbers: Range<Int>, _ type: MessageType, _ payload: [UInt8], waits: Bool = true
+    ) -> Bool {
         var body: [UInt8] = []
         for bound in [numbers.lowerBound, numbers.upperBound] {
             withUnsafeBytes(of: UInt32(bound)) { body += $0 }
         }
         send(.series, domain, body + Message(type, payload).bytes)
-        return settle()
+        return waits ? settle() : true
     }
 
     /// A domain, introduced.
@@ -255,9 +284,9 @@ final class StubMachine {
 
     func takeFigures() throws -> Figures {
         send(.figures)
-        guard settle(), figures.count == 5 else { throw StubFailure("no figures: \(console)") }
+        guard settle(), figures.count == 6 else { throw StubFailure("no figures: \(console)") }
         return Figures(
             memory: Int(figures[0]), free: Int(figures[1]), largest: Int(figures[2]), busy: figures[3],
-            start: figures[4])
+            start: figures[4], answer: figures[5])
     }
 }

@@ -37,6 +37,8 @@ struct StubdomTests {
         ("simulated --event 0", "--event: found 0, expected a number from 1 on"),
         ("simulated --master-domid x", "--master-domid: found x, expected a decimal number"),
         ("--event 1", "there is no Xen here"),
+        ("--master-domid 0", "the command line: expected --event N, the port of domain 0, found none"),
+        ("simulated simulated-memory 99", "the machine has less memory than simulated-memory: "),
     ])
     func mistakes(line: String, reason: String) throws {
         let machine = try StubMachine(commandLine: line, ready: false)
@@ -67,12 +69,32 @@ struct StubdomTests {
         }
     }
 
-    @Test func anExceptionIsNamed() throws {
+    /// What goes wrong while it runs is told in words, and ends it.
+    @Test(
+        arguments: [
+            (0, ["stopped: exception 14 at 0x", "address 0x8", "a null pointer was used"]),
+            (1, ["stopped: exception 14 at 0x", "the stack is used up"]),
+            (2, ["stopped: exception 8 at 0x", "an exception that the processor could not take"]),
+            (3, ["stopped: no memory is left for a piece of bytes: 1048576"]),
+            (4, ["stopped: exception 6 at 0x", "a check of the code's own has failed"]),
+        ] as [(UInt8, [String])])
+    func aMistakeIsNamed(kind: UInt8, words: [String]) throws {
         let machine = try StubMachine()
-        machine.send(.mistake)
+        machine.send(.mistake, 0, [kind])
         #expect(machine.status() == 7)
-        #expect(machine.console.contains("stopped: exception 14 at 0x"), "\(machine.console)")
-        #expect(machine.console.contains("address 0x8"), "\(machine.console)")
+        for word in words { #expect(machine.console.contains(word), "\(machine.console)") }
+    }
+
+    /// Whatever hypercall fails at the start, its reason comes last (Tests/KernelTests has all of them).
+    @Test func aPortThatCannotBeBoundEndsIt() throws {
+        let machine = try StubMachine(commandLine: "simulated --event 5", ready: false)
+        #expect(machine.status() == 7)
+        let lines = machine.console.split(separator: "\n").suffix(2)
+        let reasons = [
+            "xenstored: error: cannot introduce domain 0: cannot bind event channel port 5: error -22",
+            "xenstored: stopped: the ring of the control domain cannot be had, domain 0",
+        ]
+        #expect(lines.map(String.init) == reasons, "\(machine.console)")
     }
 
     @Test func itPowersOff() throws {

@@ -1,9 +1,18 @@
 // The heap: all memory that is not the image, in pages of 4096 bytes.
 //
 // Small pieces, up to 2048 bytes, come from pages that are cut into pieces of one size; larger ones are runs
-// of whole pages, the lowest that is long enough. What is wasted: by rounding, at most a third of a piece and
-// less than a page of a run; by fragmentation, what has been freed in pages of which a piece is still used,
-// and free runs between used ones. A free run's neighbours are never free.
+// of whole pages, the lowest that is long enough. A free run's neighbours are never free.
+//
+// What is wasted is bounded:
+// - By rounding: at most a third of a piece (of one of over 32 bytes), and less than a page of a run.
+// - By free pieces: a page is cut only when no other of its size has room. So there are never more pages of a
+//   size than its pieces would fill at the highest number that was ever used at once, and one that is empty
+//   goes back, unless it is the only one that has room: 22 such pages at most.
+// - By free runs: the lowest place for each keeps all runs, of n pages at most and never more than M pages in
+//   use at once, within some M * log2(n) pages (Robson, 1977); what is in use does not move. The core asks
+// for
+//   the longest run (`largest`), not only for what is free, before it lets anybody have more.
+// - When everything is given back: those 22 pages, and the free runs between them.
 //
 // Invariants:
 // - Each page has a record. The first and the last page of a run, used or free, have its length.
@@ -42,7 +51,7 @@ struct PageRecord: BitwiseCopyable {
 }
 
 /// Sizes of pieces in bytes, all multiples of 16: of each, as many as a page holds.
-private let pieceSizes: InlineArray<22, UInt16> = [
+let pieceSizes: InlineArray<22, UInt16> = [
     16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 304, 368, 448, 512, 576, 672, 816, 1024, 1360, 2048,
 ]
 
@@ -95,6 +104,46 @@ struct Heap {
     /// Bytes that are free in whole pages.
     var free: Int { freePages * Self.pageSize }
     var total: Int { pageCount * Self.pageSize }
+
+    /// What a test checks.
+    struct Use {
+        /// Pages that are cut into pieces, by size in bytes.
+        var cut: [Int: Int] = [:]
+        var freeRuns = 0
+        /// The end of the highest page that is used.
+        var end = 0
+        /// What is wrong with the records; nil: nothing.
+        var mistake: StaticString?
+    }
+
+    /// Walks all pages.
+    func examine() -> Use {
+        var use = Use()
+        var page = 0
+        var (isAfterFree, free) = (false, 0)
+        while page < pageCount {
+            let record = records[page]
+            let count = length(page)
+            switch record.state {
+            case .inner: use.mistake = "a run begins within another"
+            case .free:
+                if isAfterFree { use.mistake = "two free runs are neighbours" }
+                if records[page + count - 1].link != record.link { use.mistake = "a run's ends differ" }
+                use.freeRuns += 1
+                free += count
+            case .used: use.end = page + count
+            case .pieces:
+                use.cut[Int(pieceSizes[Int(record.sizeClass)]), default: 0] += 1
+                use.end = page + 1
+            }
+            if use.mistake != nil || count < 1 { break }
+            if record.state == .free && page < lowest { use.mistake = "a free page is below the lowest" }
+            isAfterFree = record.state == .free
+            page += count
+        }
+        if use.mistake == nil && free != freePages { use.mistake = "the number of free pages is wrong" }
+        return use
+    }
 
     /// Bytes of the largest piece that there is room for.
     mutating func largest() -> Int {
@@ -249,19 +298,3 @@ struct Heap {
 
 /// The one heap; nil until the memory is known.
 nonisolated(unsafe) var heap: Heap?
-
-// What compiled code calls for memory, by the names that C gives it (boot/runtime.c).
-
-/// Stops where there is no room: the core asks for memory ahead of what needs it (World.memoryState).
-@_cdecl("kernel_allocate")
-public func allocate(_ count: Int, _ alignment: Int) -> UnsafeMutableRawPointer {
-    guard let found = heap?.allocate(count, alignment: alignment) else {
-        stop("no memory is left for a piece of bytes: ", count)
-    }
-    return found
-}
-
-@_cdecl("kernel_release")
-public func release(_ piece: UnsafeMutableRawPointer?) {
-    if let piece { heap?.release(piece) }
-}

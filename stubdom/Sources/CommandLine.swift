@@ -4,6 +4,7 @@
 //     --master-domid N   the domain that --event is about and that may do everything (else the
 //                        configuration's privileged-domain)
 //     simulated          no Xen is looked for: a test drives the machine (SimulatedHypervisor)
+//     simulated-memory N so many MiB are the kernel's, and the rest of the machine's are its guests'
 //
 // A word that is none of these is a mistake: better no XenStore than one that does not do what was asked for.
 
@@ -12,6 +13,8 @@ struct KernelOptions {
     /// Nil: as the configuration says.
     var controlDomain: UInt16?
     var isSimulated = false
+    /// MiB; nil: all that there are, for the kernel and its simulated guests.
+    private var simulatedMemory: UInt?
 
     /// Stops at a mistake.
     init(_ line: UnsafeRawBufferPointer) {
@@ -23,10 +26,20 @@ struct KernelOptions {
                 controlDomain = UInt16(words.number(of: "--master-domid", from: 0, to: 0x7FEF))
             } else if word.equals("simulated") {
                 isSimulated = true
+            } else if word.equals("simulated-memory") {
+                simulatedMemory = UInt(words.number(of: "simulated-memory", from: 1, to: 2048))
             } else {
                 Self.mistake("the command line", "--event N or --master-domid N", word)
             }
         }
+    }
+
+    /// Where the kernel's memory ends in a machine without Xen. Of so many MiB Xen keeps eight pages.
+    func memoryEnd(of machineEnd: UInt) -> UInt {
+        guard let simulatedMemory else { return machineEnd }
+        let end = simulatedMemory << 20 - 8 * 4096
+        if end > machineEnd { stop("the machine has less memory than simulated-memory: ", Int(machineEnd)) }
+        return end
     }
 
     fileprivate static func mistake(

@@ -31,7 +31,10 @@ enum Console {
         self.port = port
     }
 
-    static func put(byte: UInt8) {
+    /// From now on it does not any more.
+    static func detach() { (ring, port) = (nil, 0) }
+
+    @inline(never) static func put(byte: UInt8) {
         machine_out8(debugPort, byte)
         guard let ring else { return }
         let producer = machine_load32(ring + Ring.producer)
@@ -42,7 +45,7 @@ enum Console {
         machine_store32(ring + Ring.producer, producer &+ 1)
     }
 
-    static func put(_ text: StaticString) {
+    @inline(never) static func put(_ text: StaticString) {
         for index in 0..<text.utf8CodeUnitCount { put(byte: text.utf8Start[index]) }
     }
 
@@ -72,7 +75,7 @@ enum Console {
     }
 
     /// Ends a line, and tells the reader.
-    static func endLine() {
+    @inline(never) static func endLine() {
         if ring != nil { put(byte: 0x0D) }
         put(byte: 0x0A)
         if port != 0 { signalConsole(port) }
@@ -94,7 +97,7 @@ struct Failure: Error {
     /// Xen's error, a negative errno; 0: none.
     var code = 0
 
-    init(_ what: StaticString, _ number: Int? = nil, code: Int = 0) {
+    @inline(never) init(_ what: StaticString, _ number: Int? = nil, code: Int = 0) {
         self.what = what
         self.number = number
         self.code = code
@@ -113,6 +116,24 @@ struct Failure: Error {
             Console.put(": error ")
             Console.put(code)
         }
+    }
+}
+
+/// How many lines may tell of what fails again and again: ten at once, then one a second.
+struct ComplaintLimit {
+    private var left = 10
+    /// When the last one was added to what is left.
+    private var added: UInt64 = 0
+
+    /// Whether there may be one at `now`, in nanoseconds.
+    mutating func allows(at now: UInt64) -> Bool {
+        if now >= added + 1_000_000_000 {
+            left = min(left + Int((now - added) / 1_000_000_000), 10)
+            added = now
+        }
+        if left == 0 { return false }
+        left -= 1
+        return true
     }
 }
 

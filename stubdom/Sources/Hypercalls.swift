@@ -68,7 +68,7 @@ struct Arguments {
     static let count = 512
     private let place = machine_place_arguments()!  // An address of the image.
 
-    init() { place.initializeMemory(as: UInt8.self, repeating: 0, count: Self.count) }
+    @inline(never) init() { place.initializeMemory(as: UInt8.self, repeating: 0, count: Self.count) }
 
     var address: UInt64 { UInt64(UInt(bitPattern: place)) }
 

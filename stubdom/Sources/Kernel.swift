@@ -14,16 +14,20 @@ public func main(_ place: UInt) -> Never {
     if hasXen { XenHypervisor.attachConsole() }
     let start = Start(place)
     let options = KernelOptions(start.commandLine)
+    if options.port == nil && !options.isSimulated {
+        stop("the command line: expected --event N, the port of domain 0, found none")
+    }
     if !hasXen && !options.isSimulated { stop("there is no Xen here") }
-    let memoryEnd = hasXen ? XenHypervisor.memoryEnd : start.mappedEnd
+    let memoryEnd = hasXen ? XenHypervisor.memoryEnd : options.memoryEnd(of: start.mappedEnd)
     let gap = start.longestGap(below: memoryEnd)
     if gap.end < gap.start + 256 << 10 { stop("expected 256 KiB of free memory, found: ", Int(memoryEnd)) }
     heap = Heap(gap.start, gap.end)
+    let spare = start.longestGap(from: memoryEnd, below: options.isSimulated ? start.mappedEnd : 0)
     Machine.protectPages()
     do throws(Failure) {
         let settings = try readSettings(start.module)
         if options.isSimulated {
-            let hypervisor = SimulatedHypervisor()
+            let hypervisor = SimulatedHypervisor(spare)
             let kernel = try Kernel(hypervisor, options, settings)
             kernel.run(simulated: hypervisor)
         } else {
@@ -66,9 +70,7 @@ final class Kernel {
     init(
         _ hypervisor: any Hypervisor, _ options: KernelOptions, _ settings: KernelConfiguration
     ) throws(Failure) {
-        guard let port = options.port ?? (options.isSimulated ? 1 : nil) else {
-            throw Failure("the command line: expected --event N, the port of domain 0, found none")
-        }
+        let port = options.port ?? 1  // Simulated: all others have one.
         self.hypervisor = hypervisor
         rings = Rings(hypervisor)
         var configuration = ServerConfiguration()
@@ -118,14 +120,16 @@ final class Kernel {
         }
     }
 
-    private func wait() {
+    /// Returns when there may be something to do.
+    func wait() {
         if rings.hasWork { return }
         var deadline = server.nextDeadline
         if rings.isHolding { deadline = min(deadline ?? .max, hypervisor.now + Self.holdPause) }
         hypervisor.wait(until: deadline)
     }
 
-    private func runTurn() {
+    /// Serves what has come until now.
+    func runTurn() {
         server.advance(to: hypervisor.now)
         if rings.beginTurn(server, isStarved: world.isStarved, privileged: privileged) {
             server.domainsChanged()

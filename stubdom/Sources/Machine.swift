@@ -86,6 +86,22 @@ enum Machine {
     }
 }
 
+extension Machine {
+    /// What an exception says to people.
+    fileprivate static func meaning(of vector: UInt64) -> StaticString {
+        switch vector {
+        case 6: return "a check of the code's own has failed"
+        case 8: return "an exception that the processor could not take"
+        case 14:
+            let place = machine_fault_address()
+            let guarding = address(machine_place_stack_guard())
+            if place >= guarding && place < guarding + 4096 { return "the stack is used up" }
+            return place < 4096 ? "a null pointer was used" : "memory was used as it may not be"
+        default: return "the processor cannot go on"
+        }
+    }
+}
+
 @_cdecl("kernel_exception")
 public func exception(_ vector: UInt64, _ code: UInt64, _ place: UInt64, _ stack: UInt64) {
     Console.beginLine("stopped")
@@ -101,9 +117,8 @@ public func exception(_ vector: UInt64, _ code: UInt64, _ place: UInt64, _ stack
     }
     Console.put(", stack ")
     Console.put(hexadecimal: stack)
+    Console.put(": ")
+    Console.put(Machine.meaning(of: vector))
     Console.endLine()
     shutDown(.crash)
 }
-
-@_cdecl("__stack_chk_fail")
-public func stackIsBroken() { stop("a function wrote over the end of its stack frame") }

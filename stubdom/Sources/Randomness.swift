@@ -23,6 +23,15 @@ enum Randomness {
         }
         return (pool.take(), pool.take())
     }
+
+    /// Bytes that are hard to guess, of the clock alone.
+    static func fill(_ place: UnsafeMutableRawPointer, _ count: Int) {
+        var pool = Pool()
+        for offset in 0..<count {
+            pool.absorb(machine_time_stamp())
+            place.storeBytes(of: UInt8(truncatingIfNeeded: pool.take()), toByteOffset: offset, as: UInt8.self)
+        }
+    }
 }
 
 /// Mixes numbers so that each bit of what is taken depends on every bit that was absorbed (the finishing
@@ -44,15 +53,5 @@ private struct Pool {
         word = (word ^ word >> 30) &* 0xBF58_476D_1CE4_E5B9
         word = (word ^ word >> 27) &* 0x94D0_49BB_1331_11EB
         return word ^ word >> 31
-    }
-}
-
-/// The seed of the compiler's own hashing (Set, Dictionary).
-@_cdecl("arc4random_buf")
-public func fillRandomly(_ place: UnsafeMutableRawPointer, _ count: Int) {
-    var pool = Pool()
-    for offset in 0..<count {
-        pool.absorb(machine_time_stamp())
-        place.storeBytes(of: UInt8(truncatingIfNeeded: pool.take()), toByteOffset: offset, as: UInt8.self)
     }
 }

@@ -34,6 +34,8 @@ final class Ring {
     fileprivate var isScheduled = false
     fileprivate var isTouched = false
     fileprivate var needsSignal = false
+    /// The turn that it is served in, or was.
+    fileprivate var servedTurn: UInt64 = 0
     /// The turn of the last sending, and how many bytes it has sent so far.
     fileprivate var sentTurn: UInt64 = 0
     fileprivate var sentCount = 0
@@ -166,12 +168,16 @@ final class Rings {
             held.removeAll()
         }
         swap(&serving, &scheduled)
-        for ring in serving { ring.isScheduled = false }
+        for ring in serving {
+            ring.isScheduled = false
+            ring.servedTurn = turn
+        }
         var domainsChanged = false
         hypervisor.takePending { port in
             if port == hypervisor.domainPort {
                 domainsChanged = true
-            } else if Int(port) < byPort.count, let ring = byPort[Int(port)] {
+            } else if Int(port) < byPort.count, let ring = byPort[Int(port)], ring.servedTurn != turn {
+                ring.servedTurn = turn
                 serving.append(ring)
             }
         }

@@ -23,7 +23,7 @@
 //     11 tell the figures
 //     13 a series of requests for its guest to make: u32 number of the first, u32 behind the last, then one
 //        whole request in which `#####` becomes the number, in five digits
-//     12 a null pointer is read, as by a mistake
+//     12 a mistake of the code's own: u8, as in SimulatedMistake
 
 import CMachine
 import XenStore
@@ -45,15 +45,42 @@ private final class SimulatedDomain {
     var port: UInt32 = 0
     var error: UInt32 = 0
 
-    init(_ id: DomainID, uniqueID: UInt64) {
+    private let pages: SimulatedPages
+
+    init(_ id: DomainID, uniqueID: UInt64, _ pages: SimulatedPages) {
         self.id = id
         self.uniqueID = uniqueID
-        let memory = UnsafeMutableRawPointer.allocate(byteCount: RingPage.byteCount, alignment: 4096)
+        self.pages = pages
+        let memory = pages.take()
         memory.initializeMemory(as: UInt8.self, repeating: 0, count: RingPage.byteCount)
         page = RingPage(memory)
     }
 
-    deinit { page.page.deallocate() }
+    deinit { pages.give(page.page) }
+}
+
+/// Where the domains' pages are: outside of the kernel's memory, as under Xen, if the machine has more; else
+/// in the heap.
+private final class SimulatedPages {
+    private var next: UInt
+    private let end: UInt
+    private var free: [UnsafeMutableRawPointer] = []
+
+    init(_ place: (start: UInt, end: UInt)) {
+        next = (place.start + 4095) & ~4095
+        end = place.end
+    }
+
+    func take() -> UnsafeMutableRawPointer {
+        if let page = free.popLast() { return page }
+        guard next + 4096 <= end, let page = UnsafeMutableRawPointer(bitPattern: next) else {
+            return UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 4096)
+        }
+        next += 4096
+        return page
+    }
+
+    func give(_ page: UnsafeMutableRawPointer) { free.append(page) }
 }
 
 final class SimulatedHypervisor: Hypervisor {
@@ -74,19 +101,29 @@ final class SimulatedHypervisor: Hypervisor {
     private var answersDue = 1
     private var time: UInt64 = 0
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: RingPage.ringCount, alignment: 16)
+    private let pages: SimulatedPages
 
     let ownDomain = DomainID(99)
     let domainPort: UInt32 = 1
     /// What the loop has spent on turns that did something, in ticks of the time stamp counter.
-    var busy: UInt64 = 0
+    var busy: UInt64 = 0 {
+        didSet { if hasAnswered && answeredAfter == 0 { answeredAfter = startedAfter + busy } }
+    }
+    /// Ticks from the entry until the loop began, and until the first reply was there; waiting does not
+    /// count.
+    var startedAfter: UInt64 = 0
+    private var answeredAfter: UInt64 = 0
+    private var hasAnswered = false
 
-    init() {
+    /// `spare`: memory for the domains' pages, which may be empty.
+    init(_ spare: (start: UInt, end: UInt)) {
+        pages = SimulatedPages(spare)
         Serial.open()
         create(.zero)
     }
 
     private func create(_ id: DomainID) {
-        domains[id.rawValue] = SimulatedDomain(id, uniqueID: nextUnique)
+        domains[id.rawValue] = SimulatedDomain(id, uniqueID: nextUnique, pages)
         nextUnique += 1
     }
 
@@ -135,6 +172,10 @@ final class SimulatedHypervisor: Hypervisor {
     func bind(_ domain: DomainID, remotePort: UInt32) throws(Failure) -> UInt32 {
         if isUnattachable { throw Failure("the test lets nothing be attached") }
         guard let guest = domains[domain.rawValue] else { throw Failure("no domain ", Int(domain.rawValue)) }
+        // Of domain 0's ports the test's command line tells, which may be wrong.
+        if domain == .zero && remotePort != 1 {
+            throw Failure("cannot bind event channel port ", Int(remotePort), code: -22)
+        }
         var port = 2
         while port < ports.count && ports[port] != nil { port += 1 }
         if port == ports.count { ports.append(nil) }
@@ -153,6 +194,7 @@ final class SimulatedHypervisor: Hypervisor {
         defer { foreign += machine_time_stamp() - start }
         guard let guest = ports[Int(port)] else { return }
         while case .moved(let count) = guest.page.receiveResponse(into: buffer), count > 0 {
+            hasAnswered = true
             Serial.send(4, guest.id, UnsafeRawBufferPointer(rebasing: buffer[..<count]))
             pending.append(port)
         }
@@ -242,10 +284,7 @@ final class SimulatedHypervisor: Hypervisor {
             push(guest)
         case 10: shutDown(.powerOff)
         case 11: reportFigures()
-        default:
-            // The compiler must not know that it is a null pointer.
-            let address = UInt(kind &- 12)
-            machine_store32(UnsafeMutableRawPointer(bitPattern: address + 8), 1)
+        default: SimulatedMistake(rawValue: body.first ?? 0)?.make(body)
         }
     }
 
@@ -273,7 +312,8 @@ final class SimulatedHypervisor: Hypervisor {
         }
     }
 
-    /// Memory in bytes (all, free, in one piece), busy ticks, ticks from the entry until the loop began.
+    /// Memory in bytes (all, free, in one piece), busy ticks, ticks until the loop began and until the first
+    /// reply.
     private func reportFigures() {
         var figures: [UInt64] = []
         figures.append(UInt64(heap?.total ?? 0))
@@ -281,50 +321,7 @@ final class SimulatedHypervisor: Hypervisor {
         figures.append(UInt64(heap?.largest() ?? 0))
         figures.append(busy)
         figures.append(startedAfter)
+        figures.append(answeredAfter)
         figures.withUnsafeBytes { Serial.send(11, .zero, $0) }
-    }
-
-    var startedAfter: UInt64 = 0
-}
-
-/// The first serial port (a 16550), whose interrupt ends a wait.
-private enum Serial {
-    private static let port: UInt16 = 0x3F8
-
-    static func open() {
-        // 8 bits, no parity; the FIFOs on and empty; an interrupt for each byte that comes in.
-        for (register, value) in [(3, 3), (2, 7), (4, 8), (1, 1)] as [(UInt16, UInt8)] {
-            machine_out8(port + register, value)
-        }
-        // The interrupt controller (an 8259, on its own: edges, an end that it sees by itself): interrupts 0
-        // to 7 are vectors from `eventVector` on, and all but the port's, 4, are masked.
-        for (register, value) in [
-            (0x20, 0x13), (0x21, UInt8(Machine.eventVector)), (0x21, 3), (0x21, 0xEF),
-        ] as [(UInt16, UInt8)] {
-            machine_out8(register, value)
-        }
-    }
-
-    static var isReadable: Bool { machine_in8(port + 5) & 1 != 0 }
-    static func read() -> UInt8 { machine_in8(port) }
-
-    private static func write(_ byte: UInt8) {
-        while machine_in8(port + 5) & 0x20 == 0 { machine_pause() }
-        machine_out8(port, byte)
-    }
-
-    static func send(_ kind: UInt8, _ domain: DomainID, _ body: UnsafeRawBufferPointer) {
-        write(kind)
-        write(0)
-        write(UInt8(truncatingIfNeeded: domain.rawValue))
-        write(UInt8(truncatingIfNeeded: domain.rawValue >> 8))
-        for shift in [0, 8, 16, 24] as [UInt32] {
-            write(UInt8(truncatingIfNeeded: UInt32(body.count) >> shift))
-        }
-        for byte in body { write(byte) }
-    }
-
-    static func send(_ kind: UInt8, _ domain: DomainID, _ body: [UInt8]) {
-        body.withUnsafeBytes { send(kind, domain, $0) }
     }
 }

@@ -75,10 +75,11 @@ struct Start {
         return found
     }
 
-    /// The longest piece of RAM below `end` that holds nothing that is needed.
-    func longestGap(below end: UInt) -> (start: UInt, end: UInt) {
+    /// The longest piece of RAM below `end`, behind the image and from `least` on, that holds nothing that is
+    /// needed.
+    func longestGap(from least: UInt = 0, below end: UInt) -> (start: UInt, end: UInt) {
         var best: (start: UInt, end: UInt) = (0, 0)
-        var start = UInt(bitPattern: machine_place_image_end())
+        var start = max(UInt(bitPattern: machine_place_image_end()), least)
         while start < end {
             var stop = end
             var next = end

@@ -19,6 +19,8 @@ final class XenDomains {
     private static let notFound = -3
     private static let wrongVersion = -13
     private let version: UInt32
+    /// The domains that there were when we looked last, by rising number.
+    private var seen: [(domain: DomainID, identity: DomainIdentity)] = []
 
     /// Throws where Xen speaks no version that we know, or refuses us: the domain has to be built with the
     /// XenStore capability (init-xenstore-domain does so).
@@ -43,16 +45,46 @@ final class XenDomains {
         return (Hypercall.call(.domctl, arguments.address), arguments)
     }
 
-    /// What is known of the domain; nil: there is none of this number.
-    func identity(_ domain: DomainID) -> DomainIdentity? {
+    /// What is known of the domain; nil: there is none of this number. Throws where Xen does not say.
+    func identity(_ domain: DomainID) throws(Failure) -> DomainIdentity? {
         let (code, answer) = Self.ask(domain, version)
         if code != 0 && code != Self.notFound {
-            stop(Failure("Xen does not tell us of domain ", Int(domain.rawValue), code: code))
+            throw Failure("Xen does not tell us of domain ", Int(domain.rawValue), code: code)
         }
-        guard code == 0, answer.get(16, UInt16.self) == domain.rawValue else { return nil }
-        let flags = answer.get(20, UInt32.self)
-        return DomainIdentity(
-            uniqueID: Self.uniqueID(answer, flags), isShutdown: flags & 4 != 0, isDying: flags & 1 != 0)
+        var found: DomainIdentity?
+        if code == 0, answer.get(16, UInt16.self) == domain.rawValue {
+            let flags = answer.get(20, UInt32.self)
+            found = DomainIdentity(
+                uniqueID: Self.uniqueID(answer, flags), isShutdown: flags & 4 != 0, isDying: flags & 1 != 0)
+        }
+        note(domain, found)
+        return found
+    }
+
+    /// What `identity` has answered last; nil: nothing yet, or that there is none.
+    func lastSeen(_ domain: DomainID) -> DomainIdentity? {
+        let index = place(domain)
+        return index < seen.count && seen[index].domain == domain ? seen[index].identity : nil
+    }
+
+    private func note(_ domain: DomainID, _ identity: DomainIdentity?) {
+        let index = place(domain)
+        let isThere = index < seen.count && seen[index].domain == domain
+        guard let identity else {
+            if isThere { seen.remove(at: index) }
+            return
+        }
+        if isThere { seen[index].identity = identity } else { seen.insert((domain, identity), at: index) }
+    }
+
+    /// Where a domain stands in `seen`, or would.
+    private func place(_ domain: DomainID) -> Int {
+        var (low, high) = (0, seen.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if seen[middle].domain.rawValue < domain.rawValue { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 
     /// FNV-1a of what stays as it is for a domain's life: its handle, whether it is an HVM one, and a PV

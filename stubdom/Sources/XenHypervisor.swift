@@ -1,17 +1,13 @@
-// Xen, by hypercalls: events, grants, time.
+// Xen, by hypercalls: events, grants, time, domains.
 //
 // Invariants:
-// - Event channels follow the 2-level ABI: 4096 ports, of which the bits in shared_info tell.
-// - A window slot is in `freeSlots`, has never been used, or is the place of one mapped page.
+// - A window slot is in `freeSlots`, has never been used, is the place of one mapped page, or is lost since
+//   Xen did not unmap it.
 //
-// shared_info, as far as we use it:
+// shared_info, as far as we use it (XenEvents.swift has what is about events):
 //
 //     offset  size  meaning
-//     0       1     upcall_pending: some event is
-//     8       8     pending_sel: a bit for each word of `pending` that has news
 //     32      32    time: u32 version, u32 0, u64 tsc, u64 nanoseconds at that tsc, u32 factor, i8 shift
-//     2048    512   pending: a bit a port
-//     2560    512   mask: a bit a port
 
 import CMachine
 import XenStore
@@ -25,18 +21,19 @@ final class XenHypervisor: Hypervisor {
     /// Xen's handle of each slot's page.
     private var handles: [UInt32] = []
     private let shared: UnsafeMutableRawPointer
+    private let events: XenEvents
     private let domains: XenDomains
     private var timerIsSet = false
+    /// When domains are looked at again, since Xen did not tell of one; nil: there is no need.
+    private var nextLook: UInt64?
+    private var complaints = ComplaintLimit()
     let ownDomain: DomainID
     private(set) var domainPort: UInt32 = 0
     private var timerPort: UInt32 = 0
 
-    private enum Shared {
-        static let selector = 8
-        static let time = 32
-        static let pending = 2048
-        static let mask = 2560
-    }
+    private static let timeOffset = 32
+    /// Between two looks at domains of which Xen did not tell, in nanoseconds.
+    private static let lookPause: UInt64 = 1_000_000_000
 
     /// The end of RAM: what Xen has given us, less the special pages, which lie elsewhere.
     static var memoryEnd: UInt {
@@ -50,21 +47,25 @@ final class XenHypervisor: Hypervisor {
     /// Sets events up. `memoryEnd`: where RAM ends.
     init(memoryEnd: UInt) throws(Failure) {
         let windowStart = (memoryEnd + 0x1F_FFFF) & ~0x1F_FFFF
-        window = (windowStart, min(4096, Int(0xF000_0000 - windowStart) / 4096))
-        shared = machine_place_shared_page()!  // An address of the image.
+        window = (windowStart, min(Int(DomainID.firstReserved), Int(0xF000_0000 - windowStart) / 4096))
         guard let number = Hypercall.ownDomain else {
             throw Failure("Xen's cpuid does not tell our domain id")
         }
         ownDomain = DomainID(number)
         domains = try XenDomains()
-        try mapShared()
-        for word in 0..<64 { machine_store64(shared + Shared.mask + 8 * word, .max) }
+        shared = machine_place_shared_page()!  // An address of the image.
+        try Self.mapShared(shared)
+        events = try XenEvents(shared)
         try setParameter(0, 2 << 56 | UInt64(Machine.eventVector), "cannot set the event vector")
-        domainPort = try bindVirtual(3)
-        timerPort = try bindVirtual(0)
+        domainPort = try events.bindVirtual(3)
+        timerPort = try events.bindVirtual(0)
+        Console.beginLine("notice")
+        Console.put("event channels by the ")
+        Console.put(events.usesQueues ? "FIFO ABI" : "2-level ABI")
+        Console.endLine()
     }
 
-    private func mapShared() throws(Failure) {
+    private static func mapShared(_ shared: UnsafeMutableRawPointer) throws(Failure) {
         let arguments = Arguments()
         arguments.set(0, Hypercall.me)
         arguments.set(16, UInt64(UInt(bitPattern: shared) / 4096))
@@ -99,65 +100,37 @@ final class XenHypervisor: Hypervisor {
 
     // MARK: Event channels
 
-    private func bindVirtual(_ number: UInt32) throws(Failure) -> UInt32 {
-        let arguments = Arguments()
-        arguments.set(0, number)
-        let code = Hypercall.call(.eventChannel, 1, arguments)
-        if code != 0 { throw Failure("cannot bind virtual interrupt ", Int(number), code: code) }
-        let port = arguments.get(8, UInt32.self)
-        unmask(port)
-        return port
-    }
-
     func bind(_ domain: DomainID, remotePort: UInt32) throws(Failure) -> UInt32 {
-        let arguments = Arguments()
-        arguments.set(0, domain.rawValue)
-        arguments.set(4, remotePort)
-        let code = Hypercall.call(.eventChannel, 0, arguments)
-        if code != 0 { throw Failure("cannot bind event channel port ", Int(remotePort), code: code) }
-        let port = arguments.get(8, UInt32.self)
-        unmask(port)
-        return port
+        try events.bind(domain, remotePort: remotePort)
     }
-
-    private func unmask(_ port: UInt32) { command(9, port) }
 
     func unbind(_ port: UInt32) {
-        let word = Int(port / 64) * 8
-        _ = machine_set_bits(shared + Shared.mask + word, 1 << UInt64(port % 64))
-        command(3, port)
-        _ = machine_clear_bits(shared + Shared.pending + word, 1 << UInt64(port % 64))
+        do throws(Failure) { try events.unbind(port) } catch { complain(error) }
     }
 
-    func notify(_ port: UInt32) { command(4, port) }
-
-    private func command(_ command: UInt64, _ port: UInt32) {
-        let arguments = Arguments()
-        arguments.set(0, port)
-        Hypercall.call(.eventChannel, command, arguments)
+    func notify(_ port: UInt32) {
+        do throws(Failure) { try events.notify(port) } catch { complain(error) }
     }
 
     func takePending(_ body: (UInt32) -> Void) {
-        machine_store8(shared, 0)
-        var selected = machine_exchange(shared + Shared.selector, 0)
-        while selected != 0 {
-            let word = selected.trailingZeroBitCount
-            selected &= selected - 1
-            let pending = shared + Shared.pending + 8 * word
-            var bits = machine_load64(pending) & ~machine_load64(shared + Shared.mask + 8 * word)
-            _ = machine_clear_bits(pending, bits)
-            while bits != 0 {
-                let port = UInt32(word * 64 + bits.trailingZeroBitCount)
-                bits &= bits - 1
-                if port != timerPort { body(port) }
-            }
-        }
+        events.take { port in if port != timerPort { body(port) } }
+        guard let time = nextLook, now >= time else { return }
+        nextLook = nil
+        body(domainPort)
+    }
+
+    /// What fails while running is told, but not without end.
+    @inline(never) private func complain(_ failure: Failure) {
+        if !complaints.allows(at: now) { return }
+        Console.beginLine("error")
+        failure.put()
+        Console.endLine()
     }
 
     // MARK: Time
 
     var now: UInt64 {
-        let time = shared + Shared.time
+        let time = shared + Self.timeOffset
         while true {
             let version = machine_load32(time)
             let stamp = machine_load64(time + 8)
@@ -173,9 +146,11 @@ final class XenHypervisor: Hypervisor {
     }
 
     func wait(until deadline: UInt64?) {
-        if let deadline {
+        if events.hasMore { return }
+        if let deadline = nextLook.map({ min($0, deadline ?? .max) }) ?? deadline {
             // 0 would mean never.
-            Hypercall.call(.setTimer, max(deadline, 1))
+            let code = Hypercall.call(.setTimer, max(deadline, 1))
+            if code != 0 { complain(Failure("cannot set the timer", code: code)) }
             timerIsSet = true
         } else if timerIsSet {
             Hypercall.call(.setTimer, 0)
@@ -186,7 +161,15 @@ final class XenHypervisor: Hypervisor {
 
     // MARK: Domains
 
-    func domain(_ id: DomainID) -> DomainIdentity? { domains.identity(id) }
+    func domain(_ id: DomainID) -> DomainIdentity? {
+        do throws(Failure) {
+            return try domains.identity(id)
+        } catch {
+            complain(error)
+            nextLook = now + Self.lookPause
+            return domains.lastSeen(id)
+        }
+    }
 
     // MARK: Pages
 
@@ -229,9 +212,7 @@ final class XenHypervisor: Hypervisor {
             freeSlots.append(slot)
         } else {
             // The place is lost, and the domain cannot go away: somebody should know.
-            Console.beginLine("error")
-            Failure("cannot unmap a page", code: code != 0 ? code : status).put()
-            Console.endLine()
+            complain(Failure("cannot unmap a page", code: code != 0 ? code : status))
         }
     }
 }

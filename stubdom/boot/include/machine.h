@@ -8,6 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/*
+ * What happens before each access to memory that Xen changes at the same time: nothing. Tests that run the
+ * kernel's sources in a process (Tests/HostedMachine) let Xen's side go on here; with MACHINE_IS_HOSTED the
+ * instructions that a process may not have are functions of theirs.
+ */
+#ifndef MACHINE_STEP
+#define MACHINE_STEP() ((void)0)
+#endif
+
 /* The address of a symbol of the assembly or the linker script. */
 #define MACHINE_PLACE(name) \
 	extern uint8_t machine_##name[]; \
@@ -46,6 +55,20 @@ void machine_wait(void);
 /* Loads an interrupt table (by the operand of lidt) and a task state (by its selector). */
 void machine_load_tables(const void *idt, uint16_t task);
 
+struct machine_cpuid { uint32_t eax, ebx, ecx, edx; };
+
+#ifdef MACHINE_IS_HOSTED
+void machine_out8(uint16_t port, uint8_t value);
+uint8_t machine_in8(uint16_t port);
+void machine_halt(void);
+struct machine_cpuid machine_cpuid(uint32_t leaf);
+void machine_write_msr(uint32_t number, uint64_t value);
+void machine_pause(void);
+uint64_t machine_time_stamp(void);
+uint64_t machine_random(void);
+void machine_reload_pages(void);
+uint64_t machine_fault_address(void);
+#else
 static inline void machine_out8(uint16_t port, uint8_t value)
 {
 	__asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory");
@@ -61,17 +84,6 @@ static inline uint8_t machine_in8(uint16_t port)
 /* Stops the processor for good, in a way that a hypervisor takes for the end of the domain. */
 static inline void machine_halt(void) { __asm__ volatile("cli; hlt" : : : "memory"); }
 
-static inline void machine_pause(void) { __asm__ volatile("pause" : : : "memory"); }
-
-static inline uint64_t machine_time_stamp(void)
-{
-	uint32_t low, high;
-	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
-	return (uint64_t)high << 32 | low;
-}
-
-struct machine_cpuid { uint32_t eax, ebx, ecx, edx; };
-
 static inline struct machine_cpuid machine_cpuid(uint32_t leaf)
 {
 	struct machine_cpuid found;
@@ -84,6 +96,15 @@ static inline void machine_write_msr(uint32_t number, uint64_t value)
 {
 	uint32_t low = (uint32_t)value, high = (uint32_t)(value >> 32);
 	__asm__ volatile("wrmsr" : : "c"(number), "a"(low), "d"(high) : "memory");
+}
+
+static inline void machine_pause(void) { __asm__ volatile("pause" : : : "memory"); }
+
+static inline uint64_t machine_time_stamp(void)
+{
+	uint32_t low, high;
+	__asm__ volatile("rdtsc" : "=a"(low), "=d"(high) : : "memory");
+	return (uint64_t)high << 32 | low;
 }
 
 /* A random number of the processor's own; 0: it has none at the moment. Only where cpuid says rdrand. */
@@ -109,38 +130,59 @@ static inline uint64_t machine_fault_address(void)
 	__asm__ volatile("movq %%cr2, %0" : "=r"(address));
 	return address;
 }
+#endif
 
 /* Memory that Xen changes at the same time: one access each, in one piece, in the order of the program. */
 static inline uint32_t machine_load32(const void *at)
 {
+	MACHINE_STEP();
 	return __atomic_load_n((const uint32_t *)at, __ATOMIC_SEQ_CST);
 }
 static inline void machine_store8(void *at, uint8_t value)
 {
+	MACHINE_STEP();
 	__atomic_store_n((uint8_t *)at, value, __ATOMIC_SEQ_CST);
 }
 static inline void machine_store32(void *at, uint32_t value)
 {
+	MACHINE_STEP();
 	__atomic_store_n((uint32_t *)at, value, __ATOMIC_SEQ_CST);
+}
+static inline uint32_t machine_exchange32(void *at, uint32_t value)
+{
+	MACHINE_STEP();
+	return __atomic_exchange_n((uint32_t *)at, value, __ATOMIC_SEQ_CST);
+}
+/* Writes `value` where `expected` stands; answers whether it did. */
+static inline int machine_replace32(void *at, uint32_t expected, uint32_t value)
+{
+	MACHINE_STEP();
+	return __atomic_compare_exchange_n((uint32_t *)at, &expected, value, 0, __ATOMIC_SEQ_CST,
+					   __ATOMIC_SEQ_CST);
 }
 static inline uint64_t machine_load64(const void *at)
 {
+	MACHINE_STEP();
 	return __atomic_load_n((const uint64_t *)at, __ATOMIC_SEQ_CST);
 }
 static inline void machine_store64(void *at, uint64_t value)
 {
+	MACHINE_STEP();
 	__atomic_store_n((uint64_t *)at, value, __ATOMIC_SEQ_CST);
 }
 static inline uint64_t machine_exchange(void *at, uint64_t value)
 {
+	MACHINE_STEP();
 	return __atomic_exchange_n((uint64_t *)at, value, __ATOMIC_SEQ_CST);
 }
 static inline uint64_t machine_clear_bits(void *at, uint64_t bits)
 {
+	MACHINE_STEP();
 	return __atomic_fetch_and((uint64_t *)at, ~bits, __ATOMIC_SEQ_CST);
 }
 static inline uint64_t machine_set_bits(void *at, uint64_t bits)
 {
+	MACHINE_STEP();
 	return __atomic_fetch_or((uint64_t *)at, bits, __ATOMIC_SEQ_CST);
 }
 
