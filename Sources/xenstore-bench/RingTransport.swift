@@ -13,6 +13,9 @@ final class RingTransport: Transport {
     private let host: SimulatedHost
     /// The reading end of its FIFO: a byte for each event.
     private let events: Int32
+    /// What events are read into. Not made anew each time: on one CPU with the daemon, what the guest takes
+    /// shows in the daemon's figures.
+    private let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: 64, alignment: 1)
 
     /// The daemon must have introduced the domain; what it resets then would be lost.
     init(of domain: UInt32, on host: SimulatedHost) throws(Failure) {
@@ -32,6 +35,7 @@ final class RingTransport: Transport {
     deinit {
         munmap(page.page, RingPage.byteCount)
         close(events)
+        chunk.deallocate()
     }
 
     /// Nobody waits for a ring in another thread.
@@ -75,10 +79,9 @@ final class RingTransport: Transport {
 
     /// Takes the events that have come; returns how many there were.
     func takeEvents() -> Int {
-        var chunk = [UInt8](repeating: 0, count: 64)
         var sum = 0
         while true {
-            let count = read(events, &chunk, chunk.count)
+            let count = read(events, chunk.baseAddress, chunk.count)
             guard count > 0 else { return sum }
             sum += count
             if count < chunk.count { return sum }
