@@ -196,7 +196,8 @@ final class SimulatedHypervisor: Hypervisor {
         while case .moved(let count) = guest.page.receiveResponse(into: buffer), count > 0 {
             hasAnswered = true
             Serial.send(4, guest.id, UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-            pending.append(port)
+            // As Linux does: who has made room in a full ring says so, and nobody else.
+            if count == RingPage.ringCount { pending.append(port) }
         }
         push(guest)
     }
