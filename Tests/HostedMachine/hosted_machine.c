@@ -76,6 +76,7 @@ uint64_t machine_random(void) { return 0; }
 void machine_reload_pages(void) {}
 uint64_t machine_fault_address(void) { return 0; }
 void machine_wait(void) {}
+void machine_wait_too_late(void) {}
 void machine_halt(void) { abort(); }
 
 void machine_load_tables(const void *idt, uint16_t task)

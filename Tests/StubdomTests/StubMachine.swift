@@ -31,8 +31,8 @@ final class StubMachine {
     struct Figures {
         /// Bytes: all of the heap, what is free in whole pages, and in one piece.
         var memory, free, largest: Int
-        /// Ticks of the processor's clock that were spent in turns, but for what the simulated guests and machine
-        /// took of them; from the entry to the first turn; and to the first reply, without waiting.
+        /// Ticks of the processor's clock that were spent in turns, but for what the simulated guests and
+        /// machine took of them; from the entry to the first turn; and to the first reply, without waiting.
         var busy, start, answer: UInt64
     }
 

@@ -69,6 +69,14 @@ struct StubdomTests {
         }
     }
 
+    /// An interrupt that comes between the last look at the events and the halt ends the wait, also where the
+    /// processor lets it in.
+    @Test func anInterruptJustBeforeTheWaitEndsIt() throws {
+        let machine = try StubMachine()
+        machine.send(.mistake, 0, [5])
+        #expect(machine.ask(0, .write, ["/a", "1"]) == "OK\0")
+    }
+
     /// What goes wrong while it runs is told in words, and ends it.
     @Test(
         arguments: [

@@ -3,7 +3,8 @@
 import CMachine
 import XenStoreTypes
 
-/// Mistakes such as code makes, so that a test sees what the console says of them.
+/// Mistakes such as code makes, so that a test sees what the console says of them; and what nothing must be
+/// said of.
 enum SimulatedMistake: UInt8 {
     case nullPointer
     case endlessRecursion
@@ -11,6 +12,8 @@ enum SimulatedMistake: UInt8 {
     case doubleFault
     case noMemory
     case failedCheck
+    /// No mistake: an interrupt that comes just before the processor halts.
+    case lateInterrupt
 
     func make(_ bytes: [UInt8]) {
         switch self {
@@ -25,6 +28,7 @@ enum SimulatedMistake: UInt8 {
         case .noMemory:
             while true { machine_store32(.allocate(byteCount: 1 << 20, alignment: 16), 1) }
         case .failedCheck: Console.put(Int(bytes[bytes.count]))
+        case .lateInterrupt: machine_wait_too_late()
         }
     }
 

@@ -108,18 +108,44 @@ machine_hypercall:
 	.globl machine_wait
 machine_wait:
 	sti
+machine_wait_halt:
 	hlt
+machine_wait_end:
 	cli
 	ret
 
 /*
  * Xen's one interrupt: events are pending. Xen would interrupt again and again while its flag (byte 0 of
  * shared_info) is up; who waits looks at the events themselves.
+ *
+ * A processor takes no interrupt between sti and hlt. One that is emulated below Xen does (qemu's SVM forgets
+ * that when it leaves the guest just there), and the hlt would then wait for an interrupt that has been: it is
+ * left out.
  */
 	.globl machine_event_gate
 machine_event_gate:
 	movb $0, machine_shared_page(%rip)
+	pushq %rax
+	leaq machine_wait_halt(%rip), %rax
+	cmpq %rax, 8(%rsp)
+	jne 1f
+	leaq machine_wait_end(%rip), %rax
+	movq %rax, 8(%rsp)
+1:	popq %rax
 	iretq
+
+/* For a test: what `machine_wait` does when an interrupt comes in front of its hlt. */
+	.globl machine_wait_too_late
+machine_wait_too_late:
+	movq %rsp, %rax
+	movq %ss, %rcx
+	pushq %rcx
+	pushq %rax
+	pushfq
+	pushq $CODE64
+	leaq machine_wait_halt(%rip), %rcx
+	pushq %rcx
+	jmp machine_event_gate
 
 /*
  * Exceptions: none of them is expected. Each entry pushes what is missing of (error code, vector), so that

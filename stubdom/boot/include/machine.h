@@ -52,6 +52,8 @@ MACHINE_PLACE(start_time)
 int64_t machine_hypercall(uint64_t number, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
 /* Opens interrupts, waits for one, and closes them again. */
 void machine_wait(void);
+/* For a test: the same, with the interrupt at the worst moment, so that it returns at once. */
+void machine_wait_too_late(void);
 /* Loads an interrupt table (by the operand of lidt) and a task state (by its selector). */
 void machine_load_tables(const void *idt, uint16_t task);
 
