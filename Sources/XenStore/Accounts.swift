@@ -134,7 +134,8 @@ final class Accounts {
     /// the account stays for that alone.
     func close(_ id: AccountID) {
         let account = table[id]
-        if account.nodes.now > 0 || account.memory.now > 0 || account.outstanding.now > 0 {
+        let isCounted = account.nodes.now > 0 || account.memory.now > 0 || account.outstanding.now > 0
+        if isCounted || account.firstOwned != 0 {
             table[id].ring = nil
             table[id].identity = nil
             table[id].isShutdown = false
@@ -224,7 +225,17 @@ struct UserNodes {
 
     var count: Int { index.count }
 
-    private func key(_ node: NodeID) -> UInt64 { UInt64(node) << 32 }
+    /// Numbers that come one after the other are spread over the index, in which they would be one long run.
+    /// Each step can be undone, so different nodes have different keys.
+    private func key(_ node: NodeID) -> UInt64 {
+        var mixed = node
+        mixed ^= mixed >> 16
+        mixed &*= 0x9E37_79B1
+        mixed ^= mixed >> 15
+        mixed &*= 0x85EB_CA77
+        mixed ^= mixed >> 16
+        return UInt64(mixed) << 32
+    }
 
     /// 0: none has created it.
     @inline(__always) func user(of node: NodeID) -> AccountID {

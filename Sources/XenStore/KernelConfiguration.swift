@@ -166,7 +166,7 @@ public struct KernelConfiguration: Equatable, Sendable {
 
     private mutating func readPolicy(_ bytes: Bytes) throws(Mistake) {
         guard bytes.count >= 4, case let count = Int(bytes.word(at: 0)), (1...Self.nameMax).contains(count),
-            count <= bytes.count - 4
+            count <= bytes.count - 4, bytes.slice(4, 4 + count).firstIndex(of: 0) == nil
         else { throw .policy(policies.count) }
         policies.append(
             CompiledPolicy(

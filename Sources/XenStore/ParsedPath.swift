@@ -1,8 +1,8 @@
 // A path as requests name it, made canonical and cut into components (specification, section A, "Paths").
 //
 // Invariants: `depth` components stand in `components[1...depth]`; component 0 is the root ("/", or "@" for
-// special nodes, which is no prefix that anybody can name). `bytes` holds the whole absolute path; component
-// i's name ends at `components[i].end`, and the path of the first i components is `bytes[0 ..<
+// special nodes, which is no prefix that anybody can name). `text` holds the whole absolute path; component
+// i's name ends at `components[i].end`, and the path of the first i components is `text[0 ..<
 // components[i].end]` ("/" for i = 0). They are right also where a path is refused: for as much of `text` as
 // was cut before its mistake.
 
@@ -88,7 +88,8 @@ final class ParsedPath {
         text.removeAll(keepingCapacity: true)
     }
 
-    /// Becomes the root without a text: for a request that names no path.
+    /// Becomes the root without a text: for a request that names no path. That names no node, not even the
+    /// root.
     func clear() {
         text.removeAll(keepingCapacity: true)
         components.removeAll()

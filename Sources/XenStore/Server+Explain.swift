@@ -96,9 +96,8 @@ extension Server {
 
     private func closeIfUnused(_ account: AccountID) {
         let it = accounts.table[account]
-        if it.isUser || it.isEverlasting || it.identity != nil || it.nodes.now > 0 || it.ownLimits != 0 {
-            return
-        }
+        let isUsed = it.identity != nil || it.nodes.now > 0 || it.firstOwned != 0 || it.ownLimits != 0
+        if it.isUser || it.isEverlasting || isUsed { return }
         accounts.close(account)
     }
 

@@ -236,10 +236,23 @@ extension Server {
 
     private func removeInTransaction(_ request: Request, _ place: Place) {
         let view = request.view
-        if let owner = request.connection.creatingDomain {
-            transactions.table[view].nodesDelta -= transactions.countOwned(view, place, by: owner)
+        let connection = request.connection
+        if !connection.isPrivileged {
+            transactions.table[view].nodesDelta -= transactions.count(view, place) { place in
+                isPaid(place, view, by: connection)
+            }
         }
         transactions.remove(view, path, place)
+    }
+
+    /// Whether a node that the transaction sees is counted as the connection's, or would be once it commits.
+    private func isPaid(_ place: Place, _ view: TransactionID, by connection: Connection) -> Bool {
+        // What the transaction itself has created.
+        if place.entry != 0 && transactions.entries[place.entry].state == .created { return true }
+        let user = userNodes.user(of: place.node)
+        if user != 0 { return user == connection.account }
+        guard let owner = connection.creatingDomain else { return false }
+        return permissions.owner(transactions.state(view, place).permissions) == owner
     }
 
     func setPermissions(_ request: Request) throws(ErrorName) {

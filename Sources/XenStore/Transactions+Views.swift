@@ -110,12 +110,12 @@ extension Transactions {
         }
     }
 
-    /// How many nodes of the subtree at a place belong to `owner` in the view.
-    func countOwned(_ id: TransactionID, _ top: Place, by owner: DomainID) -> Int {
+    /// How many nodes of the subtree at a place in the view are some that `isCounted`.
+    func count(_ id: TransactionID, _ top: Place, where isCounted: (Place) -> Bool) -> Int {
         var count = 0
         var waiting = [top]
         while let place = waiting.popLast() {
-            if permissions.owner(state(id, place).permissions) == owner { count += 1 }
+            if isCounted(place) { count += 1 }
             forEachChild(id, place) { child, _ in
                 waiting.append(child)
                 return true

@@ -1,7 +1,7 @@
 // A list that is filled and emptied in every turn.
 
-/// Elements in order, in memory that is kept when they go: adding allocates only when there have never been
-/// so many.
+/// Elements in order, in memory that is kept when they go: adding allocates only when there have not been so
+/// many since memory was given back (`removeAll(keeping:)`).
 @frozen
 public struct ReusedList<Element: BitwiseCopyable> {
     /// Its first `count` elements are the list.

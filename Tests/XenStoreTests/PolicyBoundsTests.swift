@@ -155,6 +155,56 @@ import XenStoreTypes
         #expect(test.server.checkInvariants() == 0)
     }
 
+    /// A removal within a transaction gives back what the remover has paid for, and nothing else: neither can
+    /// a domain go beyond its quota by what users have created below its nodes, nor is a user held to more.
+    @Test func aRemovalInATransactionGivesBackWhatWasPaid() throws {
+        let test = TestServer { $0.quotas[.nodes] = 5 }
+        test.world.domains = [DomainID(3): DomainIdentity(uniqueID: 3)]
+        test.server.setPolicies([ScriptedPolicy { _ in .grant }])
+        let domain = test.ring(3)
+        let user = test.user(1000)
+        for name in ["/home", "/b", "/c", "/d", "/e"] { #expect(domain.write(name)?.outcome == "OK") }
+        for name in ["/home/1", "/home/2", "/home/3"] { #expect(user.write(name)?.outcome == "OK") }
+        var id = try domain.start()
+        #expect(domain.request(.remove, ["/home"], transaction: id)?.outcome == "OK")
+        #expect(domain.write("/f", transaction: id)?.outcome == "OK")
+        #expect(domain.write("/g", transaction: id)?.outcome == "ENOSPC")
+        #expect(domain.end(id) == "OK")
+        let account = test.server.accounts.account(of: DomainID(3))
+        #expect(test.server.accounts.table[account].nodes.now == 5)
+        #expect(test.server.checkInvariants() == 0)
+        for name in ["/1", "/2", "/3", "/4", "/5"] { #expect(user.write(name)?.outcome == "OK") }
+        id = try user.start()
+        #expect(user.write("/6", transaction: id)?.outcome == "ENOSPC")
+        #expect(user.request(.remove, ["/1"], transaction: id)?.outcome == "OK")
+        for _ in 0..<3 {
+            #expect(user.write("/6", transaction: id)?.outcome == "OK")
+            #expect(user.request(.remove, ["/6"], transaction: id)?.outcome == "OK")
+        }
+        // Somebody else's gives nothing back.
+        #expect(user.request(.remove, ["/b"], transaction: id)?.outcome == "OK")
+        #expect(user.write("/6", transaction: id)?.outcome == "OK")
+        #expect(user.write("/7", transaction: id)?.outcome == "ENOSPC")
+        #expect(user.end(id) == "OK")
+        #expect(test.server.checkInvariants() == 0)
+    }
+
+    /// Nodes in a row, as one user gets them, are no run through which every other node is looked for.
+    @Test func aUsersNodesCostOthersNothing() {
+        let users = UserNodes()
+        defer { users.destroy() }
+        func time(_ body: () -> Void) -> Duration {
+            (0..<5).map { _ in ContinuousClock().measure(body) }.min()!
+        }
+        func look() { for node in NodeID(1)...20_000 { #expect(users.user(of: 1_000_000 + node) == 0) } }
+        users.insert(1, of: 7)
+        let alone = time(look)
+        for node in NodeID(2)...90_000 { users.insert(1_000_000 - 90_000 + node, of: 7) }
+        #expect(time(look) < alone * 20 + .milliseconds(20))
+        for node in NodeID(2)...90_000 { #expect(users.remove(1_000_000 - 90_000 + node) == 7) }
+        #expect(users.count == 1)
+    }
+
     /// A node below a domain's that a user has created goes with the domain, and is the user's no more.
     @Test func whatAUserHasBelowADomainsNodesGoesWithThem() {
         let test = TestServer()
