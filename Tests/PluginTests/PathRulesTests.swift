@@ -174,6 +174,15 @@ extension SplitMix64 {
         #expect(found(Asker(domain: 7), "check") == 3)
     }
 
+    /// A form whose rule about commands is none that a file can have is no form: no rule may be lost.
+    @Test(arguments: [[], [.any], [.rest], [.name([0x61]), .name([0x62])]] as [[PatternPart]])
+    func onlyANameIsACommand(parts: [PatternPart]) {
+        let rule = Rule(
+            .deny(.access), subjects: [.anybody], operations: PolicyOperations(.control),
+            patterns: [PathPattern(.command, parts)])
+        #expect(throws: PluginFailure.self) { try RuleForm(RuleForm([rule]).bytes) }
+    }
+
     /// A request is asked about node by node: that costs what its path is long, and not that for each node.
     @Test func aPathIsWalkedOnceNameByName() throws {
         let table = try RuleTable([

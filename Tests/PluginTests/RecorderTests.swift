@@ -25,6 +25,7 @@ import XenStorePlugin
         note(recorder, .domains(7, 7), .transactionStart, "")
         note(recorder, .domains(8, 8), .watch, "@releaseDomain")
         note(recorder, .uid(1000), .read, "/a", isGranted: true)
+        note(recorder, .uid(1000), .control, "check", isGranted: true)
         let text = recorder.current.rules
         let file = try RuleFile(Array(text.utf8), file: "seen.yaml")
         let table = try RuleTable(file.rules)
@@ -44,6 +45,8 @@ import XenStorePlugin
         #expect(effect(eight, .transactionStart, "") == .deny(.access))
         #expect(effect(eight, .watch, "@releaseDomain") == .abstain)
         #expect(effect(user, .read, "/a") == .grant && effect(user, .write, "/a") == .deny(.access))
+        #expect(effect(user, .control, "check") == .grant)
+        #expect(effect(user, .control, "quota") == .deny(.access))
         var control = Asker(domain: 0)
         control.isControl = true
         #expect(effect(control, .write, "/a") == nil)

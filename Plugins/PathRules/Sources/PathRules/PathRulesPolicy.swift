@@ -115,7 +115,7 @@ extension PolicyError {
 
 extension PolicyQuestion {
     /// What rules are about: the node's path, or CONTROL's command; empty: neither.
-    @inline(__always) var place: UnsafeRawBufferPointer {
+    @inline(__always) public var place: UnsafeRawBufferPointer {
         operation == .control && argumentCount > 0 ? argument(0) : path
     }
 

@@ -124,6 +124,12 @@ extension PathPattern {
             if part.isRest, let last = parts.last, last.isRest { throw form.mistake("no second ** in a row") }
             parts.append(part)
         }
+        if root == .command && !isOneName { throw form.mistake("a command's name and nothing else") }
+    }
+
+    private var isOneName: Bool {
+        guard parts.count == 1, case .name = parts[0] else { return false }
+        return true
     }
 }
 

@@ -121,7 +121,7 @@ public final class FilePathRules: PathRulesPolicy {
             return
         }
         recorder.note(
-            subject, question.operation, question.path, isGranted: outcome.verdict == .grant)
+            subject, question.operation, question.place, isGranted: outcome.verdict == .grant)
     }
 
     /// Refused, or no request at all.

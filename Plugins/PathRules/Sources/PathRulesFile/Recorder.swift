@@ -13,11 +13,18 @@ final class Recorder: @unchecked Sendable {
     static let entriesMax = 8192
     static let bytesMax = 1 << 20
 
-    /// Somebody at a path; empty: what has no path.
+    /// Somebody at a path, or at a command of CONTROL; empty: what has neither.
     struct Seen: Hashable {
         var subject: RuleSubject
         var path: [UInt8]
+
+        var place: Place {
+            if path.isEmpty { return .none }
+            return path[0] == 0x2F || path[0] == 0x40 ? .path : .command
+        }
     }
+
+    enum Place: Hashable { case none, path, command }
 
     /// What he did there: by node permissions, and by a policy's grant.
     struct Deeds: Hashable {
@@ -97,8 +104,8 @@ extension Recorder.Record {
         for (who, paths) in sorted(grouped()) {
             text += "  - effect: \(who.isGranted ? "grant" : "abstain")\n"
             text += "    subjects: \(who.subject.text)\n    operations: [\(who.operations.text)]\n"
-            if who.hasPath {
-                text += "    paths:\n"
+            if who.place != .none {
+                text += who.place == .path ? "    paths:\n" : "    commands:\n"
                 for path in paths.sorted() { text += "      - \"\(path)\"\n" }
             }
         }
@@ -115,7 +122,7 @@ extension Recorder.Record {
     private struct Group: Hashable {
         var subject: RuleSubject
         var isGranted: Bool
-        var hasPath: Bool
+        var place: Recorder.Place
         var operations: PolicyOperations
     }
 
@@ -126,7 +133,7 @@ extension Recorder.Record {
             for (operations, isGranted) in [(deeds.permitted, false), (deeds.granted, true)]
             where !operations.isEmpty {
                 let group = Group(
-                    subject: seen.subject, isGranted: isGranted, hasPath: !seen.path.isEmpty,
+                    subject: seen.subject, isGranted: isGranted, place: seen.place,
                     operations: operations)
                 groups[group, default: []].append(String(decoding: seen.path, as: UTF8.self))
             }

@@ -69,8 +69,14 @@ struct BucketTable {
         slots[hole] = Slot()
     }
 
-    /// Forgets whose buckets are full.
-    mutating func sweep(_ now: UInt64) { rebuild(slots.count, fullBy: now) }
+    /// Forgets whose buckets are full, and gives back what the others do not need.
+    mutating func sweep(_ now: UInt64) {
+        var left = 0
+        for slot in slots where slot.key != .max && !slot.buckets.areFull(now) { left += 1 }
+        var size = 64
+        while size < 4 * left { size *= 2 }
+        rebuild(size, fullBy: now)
+    }
 
     private mutating func rebuild(_ size: Int, fullBy now: UInt64) {
         let old = slots
