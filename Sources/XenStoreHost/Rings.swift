@@ -6,8 +6,8 @@
 // Invariants:
 // - A ring is in `byDomain` and `byConnection` from `attach` to `detach`, and its page is mapped so long.
 // - It is in `byPort` while its event channel is bound: always, unless a reattachment has failed.
-// - `scheduled` names each ring once at most, by its connection, and perhaps some that are detached: such a
-//   number is nobody's, or another ring's by now, which is then looked at for nothing.
+// - `scheduled` names each ring by its connection, and perhaps some that are detached: such a number is
+//   nobody's, or another ring's by now, which is then looked at for nothing, or twice.
 
 import XenStore
 import XenStoreRing

@@ -70,6 +70,10 @@ final class XenHypervisor: Hypervisor {
         try loadXenLibrary(names.grants, into: &grantCalls, xen_load_gnttab)
         source = try openDomainSource(names, inControlDomain: control == nil)
         ownDomain = control == nil ? nil : try source.storeDomain()
+        if control != nil && ownDomain == nil {
+            throw HypervisorFailure(
+                "--event is for a daemon in XenStore's own domain, and no domain has that capability")
+        }
         guard let events = eventCalls.xenevtchn_open(nil, 0) else {
             throw HypervisorFailure("\(names.eventChannels): cannot open event channels", errno: errno)
         }

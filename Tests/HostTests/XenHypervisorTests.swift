@@ -166,9 +166,19 @@ private func failure(_ body: () throws -> Void) -> String? {
     @Test func `a domain is the same one by hypercall and by libxenctrl`() throws {
         let fake = try FakeXen(libraries: FakeXen.usual + ["libxencall.so.1"])
         try fake.createDomain(3)
+        try fake.createDomain(5)
+        try fake.setFlags(5, 1 | 8)
         #expect(
             try start(fake).domain(DomainID(3))
                 == (try start(fake, control: Self.control).domain(DomainID(3))))
+    }
+
+    /// As where somebody gives --event to a daemon in dom0.
+    @Test func `a host without a XenStore domain has no place for --event`() throws {
+        let fake = try FakeXen(libraries: FakeXen.inStoreDomain)
+        try fake.createDomain(5)
+        let found = try #require(failure { _ = try start(fake, control: Self.control) })
+        #expect(found.hasPrefix("--event is for a daemon in XenStore's own domain"), "\(found)")
     }
 
     @Test(arguments: [
