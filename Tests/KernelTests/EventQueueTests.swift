@@ -74,6 +74,8 @@ final class QueuePlay {
     private var isMasked = [Bool](repeating: true, count: Int(QueuePlay.portCount))
     private var handedOver: [UInt32: Int] = [:]
     private(set) var complaint: String?
+    /// Xen has said that there is something, since the last look.
+    private var isUp = false
     /// How eagerly Xen goes on, in percent.
     private let eagerness: Int
 
@@ -88,6 +90,7 @@ final class QueuePlay {
         EventQueues.prepare(page)
         xen.add(page)
         queues.add(page)
+        xen.upcall = { [unowned self] in isUp = true }
         // Few queues and many ports in each, or one of each.
         let spread = 1 + random.below(16)
         for port in 1..<Self.portCount { xen.priorities[port] = random.below(spread) }
@@ -110,7 +113,9 @@ final class QueuePlay {
         hosted_play(nil, nil, nil)
         xen.finish()
         for port in 1..<Self.portCount where isMasked[Int(port)] { unmask(port) }
-        repeat { take() } while queues.hasMore
+        xen.finish()
+        // Nobody looks who is not told to.
+        while isUp || queues.hasMore { take() }
         if complaint == nil { complaint = remains() }
     }
 
@@ -140,6 +145,7 @@ final class QueuePlay {
     }
 
     private func take() {
+        isUp = false
         queues.take { port in
             if port >= Self.portCount || self.isMasked[Int(port)] { self.complaint = "port \(port) comes" }
             self.handedOver[port, default: 0] += 1

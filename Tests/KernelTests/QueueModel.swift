@@ -108,8 +108,10 @@ final class QueueModel {
             signal.state = .setReady
         case .setReady:
             if !signal.hasLink {
-                control.assumingMemoryBound(to: UInt32.self).pointee |= 1 << UInt32(signal.queue)
-                upcall()
+                let ready = control.assumingMemoryBound(to: UInt32.self)
+                let isNew = ready.pointee >> UInt32(signal.queue) & 1 == 0
+                ready.pointee |= 1 << UInt32(signal.queue)
+                if isNew { upcall() }
             }
             unlock(signal)
         case .done: break

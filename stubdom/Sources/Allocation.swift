@@ -9,9 +9,8 @@
 //   size than its pieces would fill at the highest number that was ever used at once, and one that is empty
 //   goes back, unless it is the only one that has room: 22 such pages at most.
 // - By free runs: the lowest place for each keeps all runs, of n pages at most and never more than M pages in
-//   use at once, within some M * log2(n) pages (Robson, 1977); what is in use does not move. The core asks
-// for
-//   the longest run (`largest`), not only for what is free, before it lets anybody have more.
+//   use at once, within some M * log2(n) pages (Robson, 1977); what is in use does not move. The core
+//   asks for the longest run (`largest`), not only for what is free, before it lets anybody have more.
 // - When everything is given back: those 22 pages, and the free runs between them.
 //
 // Invariants:

@@ -19,8 +19,8 @@
 // again.
 //
 // Invariants:
-// - `ready` has a bit for each queue that we have begun and not emptied; `heads`, its next port if we know
-// it.
+// - `ready` has a bit for each queue that we have begun and not emptied; `heads`, its next port, if it is
+//   known.
 // - Words of ports that nobody has bound are masked.
 
 import CMachine
