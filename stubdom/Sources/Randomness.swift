@@ -1,8 +1,7 @@
 // The seed of the core's hash tables, which guests must not know.
 //
-// The processor's random numbers where it has them. Where not, what the time stamp counter shows around a
-// thousand small pieces of work, which caches, other domains and Xen disturb: weaker, and said so on the
-// console.
+// The processor's random numbers where it has them. Where not, what the time stamp counter shows around some
+// hundred calls into Xen, which caches, other domains and Xen disturb: weaker, and said so on the console.
 
 import CMachine
 
@@ -10,7 +9,8 @@ enum Randomness {
     static func seed() -> (UInt64, UInt64) {
         let hasInstruction = machine_cpuid(1).ecx & 1 << 30 != 0
         var pool = Pool()
-        for round in 0..<1024 {
+        // Four looks for each bit of the pool. Each leaves the domain, which takes its time.
+        for round in 0..<(hasInstruction ? 16 : 256) {
             pool.absorb(machine_time_stamp() ^ UInt64(round))
             _ = machine_cpuid(0)
         }
